@@ -1,0 +1,171 @@
+"""The `gateway` command. Its options are the settings: named, explained and checked there."""
+
+import asyncio
+import contextlib
+import inspect
+import logging
+import socket
+import tempfile
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from rich.console import Console
+from rich.logging import RichHandler
+
+from gateway import demo as backend
+from gateway.app import create_app
+from gateway.server import BindError, Server, listen
+from gateway.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+console = Console(stderr=True, highlight=False)
+
+
+def _options(command: Callable[..., None], *leave_out: str) -> Callable[..., None]:
+    """Gives a command an option for every setting. One that is not given is left to the environment and `.env`."""
+
+    def option(name: str, field: FieldInfo) -> inspect.Parameter:
+        kind = {bool: bool, int: int, float: float, Path: Path}.get(field.annotation or str, str)  # type: ignore[arg-type]
+        text = f"{field.description} \\[env: GATEWAY_{name.upper()}]"
+        if not field.is_required():
+            shown = ", ".join(field.default) if isinstance(field.default, list) else field.default
+            text += f" \\[default: {shown}]"
+        hint = (list[str] if isinstance(field.default, list) else kind) | None
+        annotation = Annotated[hint, typer.Option(help=text, show_default=False)]  # type: ignore[valid-type]
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+    fields = [option(name, field) for name, field in Settings.model_fields.items() if name not in leave_out]
+    own = [p for p in inspect.signature(command).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    command.__signature__ = inspect.Signature([*own, *fields])  # type: ignore[attr-defined]
+    return command
+
+
+def _settings(given: dict[str, Any]) -> Settings:
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        reason = "is needed" if first["type"] == "missing" else first["msg"].removeprefix("Value error, ")
+        raise _Refusal(f"--{name.replace('_', '-')} (GATEWAY_{name.upper()}): {reason}") from None
+
+
+class _Refusal(typer.Exit):
+    """Ends the command with one sentence and exit status 2."""
+
+    def __init__(self, sentence: str) -> None:
+        console.print(f"gateway: {sentence}", markup=False, soft_wrap=True)
+        super().__init__(2)
+
+
+@app.callback()
+def about() -> None:
+    """Push instead of poll: serves a backend's task files as documented, and streams every change of them."""
+
+
+@app.command()
+def serve(**given: Any) -> None:
+    """Serve the Tasks folder of a data path."""
+    settings = _settings(given)
+    with _listening(settings) as sockets:
+        console.print(f"Serving {settings.data_path} at {_urls(sockets)}", markup=False, soft_wrap=True)
+        _run(_serve(settings, sockets))
+
+
+@app.command()
+def demo(**given: Any) -> None:
+    """Play a backend into a scratch folder, and serve that."""
+    with tempfile.TemporaryDirectory(prefix="gateway-demo-") as scratch:
+        tasks = Path(scratch, "Tasks")
+        tasks.mkdir()
+        settings = _settings({**given, "data_path": Path(scratch)})
+        with _listening(settings) as sockets:
+            _show(sockets)
+            _run(_serve(settings, sockets, tasks))
+
+
+def _show(sockets: list[socket.socket]) -> None:
+    url = _urls(sockets).split()[0]
+    first = "demo-task"
+    console.print(
+        f"""
+A backend is played: imports, authentications and fixes, some of them failing.
+
+  Open   {url}/
+  Poll   curl '{url}/api/task?task_id={first}'
+  Push   curl -N -H 'Accept: text/event-stream' '{url}/api/task?task_id={first}'
+  All    curl -N -H 'Accept: application/x-ndjson' {url}/api/v1/tasks
+
+Ctrl-C ends it.
+""",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+async def _serve(settings: Settings, sockets: list[socket.socket], play_into: Path | None = None) -> None:
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(name)s: %(message)s", handlers=[RichHandler(console=console)]
+    )
+    for noisy in ("watchfiles", "uvicorn.error", "sse_starlette"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
+    server = Server(create_app(settings), settings)
+    playing = asyncio.create_task(_play(play_into)) if play_into else None
+    await server.serve(sockets)
+    if playing:
+        playing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await playing
+
+
+async def _play(tasks: Path) -> None:
+    async def guided() -> None:
+        while True:  # the task of the lines to try: always there, and often running
+            await backend.play_one(tasks, seconds=30, id="demo-task", fails=False)
+            await asyncio.sleep(15)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(guided())
+        group.create_task(backend.play(tasks))
+
+
+@contextlib.contextmanager
+def _listening(settings: Settings) -> Iterator[list[socket.socket]]:
+    try:
+        sockets = listen(settings.bind)
+    except BindError as error:
+        raise _Refusal(f"{error}: choose another address with --bind HOST:PORT") from None
+    try:
+        yield sockets
+    finally:
+        for opened in sockets:
+            opened.close()
+
+
+def _urls(sockets: list[socket.socket]) -> str:
+    names = [opened.getsockname()[:2] for opened in sockets]
+    shown = [("localhost" if host in ("127.0.0.1", "::1") else host, port) for host, port in names]
+    return " ".join(dict.fromkeys(f"http://[{h}]:{p}" if ":" in h else f"http://{h}:{p}" for h, p in shown))
+
+
+def _run(serving: Coroutine[Any, Any, None]) -> None:
+    try:
+        import uvloop  # noqa: PLC0415 - not on every platform
+
+        factory = uvloop.new_event_loop
+    except ImportError:
+        factory = None
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(serving)
+
+
+_options(serve)
+_options(demo, "data_path")
+
+
+def main() -> None:
+    app(prog_name="gateway")

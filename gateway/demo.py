@@ -1,0 +1,102 @@
+"""Plays a backend: imports, authentications and fixes as the documents show them, several at once, some failing."""
+
+import asyncio
+import random
+import secrets
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+Data = Callable[[str, int], dict[str, Any]]
+
+
+def _import(id: str, done: int) -> dict[str, Any]:
+    pown = {"bank": done // 8, "fracked": done // 50, "counterfeit": 0, "limbo": 0, "errors": 0, "suspect": 0}
+    return {"total_processed": done // 7, "already_exists": 0, "pown_results": pown, "receipt_id": id}
+
+
+def _authenticate(id: str, done: int) -> dict[str, Any]:
+    raida = {"average_time_ms": 1234, "timeouts": 0, "errors": done // 80}
+    return {
+        "operation": "authenticate", "coins_processed": done // 8, "coins_authenticated": done // 10,
+        "coins_fracked": done // 50, "coins_counterfeit": 0, "raida_responses": raida, "receipt_id": id,
+    }  # fmt: skip
+
+
+def _fix(id: str, done: int) -> dict[str, Any]:
+    return {
+        "operation": "fix", "rounds_completed": done // 33, "coins_healed": done // 33,
+        "coins_still_fracked": 4 - done // 33, "coins_lost": 0, "receipt_id": id,
+    }  # fmt: skip
+
+
+PLAYS: dict[str, tuple[list[str], str, Data]] = {
+    "import": (
+        ["Unpacking coin files...", "Authenticating coins with RAIDA servers...", "Grading coins..."],
+        "Import, authentication, and grading complete",
+        _import,
+    ),
+    "authenticate": (
+        ["Authenticating coins with RAIDA servers...", "Grading coins..."],
+        "Authentication and grading complete",
+        _authenticate,
+    ),
+    "fix": (
+        ["Finding fracked coins...", "Healing round 1...", "Healing round 2...", "Healing round 3..."],
+        "Healing complete - 3 coins fully recovered, 1 remains fracked",
+        _fix,
+    ),
+}
+
+FAILURES = ("RAIDA network unreachable", "Coin file is corrupt", "Not enough RAIDA servers responded")
+
+
+def new_id() -> str:
+    """An id as the backends make them: a time stamp with a suffix, or now and then a GUID."""
+    if random.random() < 0.2:
+        return str(uuid.uuid4())
+    return time.strftime("%b-%d-%y_%I-%M-%S-%p-") + secrets.token_hex(2)
+
+
+def write(tasks: Path, id: str, status: str, progress: int, *, message: str, data: dict[str, Any]) -> None:
+    """Rewrites a task file in place, as the backends do."""
+    task = {"status": status, "task_id": id, "progress": progress, "message": message, "data": data}
+    (tasks / f"{id}.json").write_bytes(msgspec.json.format(msgspec.json.encode(task), indent=2))
+
+
+async def play_one(tasks: Path, *, seconds: float, id: str | None = None, fails: bool | None = None) -> str:
+    """Plays one task from start to end, and returns its id."""
+    id = id or new_id()
+    messages, last, data = PLAYS[random.choice(list(PLAYS))]
+    breaks = random.randint(15, 85) if (random.random() < 0.15 if fails is None else fails) else 101
+    progress = 0
+    write(tasks, id, "pending", 0, message="Waiting for a free worker...", data=data(id, 0))
+    await asyncio.sleep(min(0.5, seconds / 10))
+    while progress < 100:
+        if progress >= breaks:
+            write(tasks, id, "error", progress, message=random.choice(FAILURES), data=data(id, progress))
+            return id
+        message = messages[progress * len(messages) // 100]
+        write(tasks, id, "running", progress, message=message, data=data(id, progress))
+        await asyncio.sleep(seconds / 40 * random.uniform(0.5, 1.5))
+        progress += random.randint(1, 4)
+    write(tasks, id, "success", 100, message=last, data=data(id, 100))
+    return id
+
+
+async def play(tasks: Path, at_once: int = 5) -> None:
+    """Plays tasks for ever, about `at_once` of them at any time."""
+
+    async def one_after_another(delay: float) -> None:
+        await asyncio.sleep(delay)
+        while True:
+            await play_one(tasks, seconds=random.uniform(6, 30))
+            await asyncio.sleep(random.uniform(0.5, 4))
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(at_once):
+            group.create_task(one_after_another(number * 1.3))

@@ -1,0 +1,78 @@
+"""What all endpoints share: methods, errors, and the way from a request to its transport."""
+
+from abc import ABC, abstractmethod
+
+from starlette.types import Receive, Scope, Send
+
+from gateway.dialects import Dialect
+from gateway.engine import Engine
+from gateway.transports.reply import ALWAYS, JSON, Reply, send_reply
+from gateway.transports.request import BadRequestError, Query, Transport, tags, transport
+from gateway.wire import Encoding
+
+_ALLOW = (JSON, (b"allow", b"GET, HEAD"))
+
+
+class Endpoint(ABC):
+    """An ASGI app for one URL: negotiates, and leaves the rest to `poll`, `long_poll`, `stream` and `converse`.
+
+    Each returns the answer to send, or None where it has answered itself.
+    """
+
+    dialect: Dialect
+
+    def __init__(self, engine: Engine, sse: Encoding, ndjson: Encoding, messages: Encoding) -> None:
+        self.engine = engine
+        self.sse, self.ndjson, self.messages = sse, ndjson, messages
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        query = Query(scope)
+        try:
+            if scope["type"] == "websocket":
+                reply = await self.converse(query, scope, receive, send)
+            elif scope["method"] not in ("GET", "HEAD"):
+                reply = Reply(405, self.dialect.failure("Method not allowed", 405, ""), _ALLOW)
+            else:
+                reply = await self._answer(query, scope, receive, send)
+        except BadRequestError as error:
+            reply = Reply(400, self.dialect.failure(str(error), 400, ""))
+        if reply:
+            await send_reply(scope, send, reply)
+
+    async def _answer(self, query: Query, scope: Scope, receive: Receive, send: Send) -> Reply | None:
+        how, wait = transport(query)
+        if how is Transport.POLL or scope["method"] == "HEAD":
+            return await self.poll(query, scope)
+        if how is Transport.LONG_POLL:
+            return await self.long_poll(query, scope, wait)
+        encoding = self.sse if how is Transport.SSE else self.ndjson
+        return await self.stream(query, scope, receive, send, encoding)
+
+    @abstractmethod
+    async def poll(self, query: Query, scope: Scope) -> Reply: ...
+
+    @abstractmethod
+    async def long_poll(self, query: Query, scope: Scope, wait: float) -> Reply: ...
+
+    @abstractmethod
+    async def stream(
+        self, query: Query, scope: Scope, receive: Receive, send: Send, encoding: Encoding
+    ) -> Reply | None: ...
+
+    @abstractmethod
+    async def converse(self, query: Query, scope: Scope, receive: Receive, send: Send) -> Reply | None: ...
+
+
+def tagged(tag: str, body: bytes, query: Query) -> Reply:
+    """The state with its ETag, or 304 where the client has it."""
+    headers = (*ALWAYS, (b"etag", b'"%b"' % tag.encode()))
+    if known := query.header(b"if-none-match"):
+        named = tags(known)
+        if tag in named or "*" in named:
+            return Reply(304, b"", headers)
+    return Reply(200, body, headers)
+
+
+def last_event(query: Query) -> str | None:
+    """Where a stream left off; EventSource says it in a header that is newer than its URL."""
+    return query.header(b"last-event-id") or query.param("cursor") or None

@@ -1,0 +1,167 @@
+"""All tasks, or some of them, at one URL: polled in pages, or pushed as one stream."""
+
+import asyncio
+import hashlib
+import time
+
+import msgspec
+from starlette.types import Receive, Scope, Send
+
+from gateway.dialects import ITEM, v1_status
+from gateway.endpoints.base import Endpoint, last_event, tagged
+from gateway.engine import Engine
+from gateway.hub import Outlet, Subscription
+from gateway.sources.folder import SLICE
+from gateway.store import Event
+from gateway.tasks import Task, is_id, spellings
+from gateway.transports.reply import Reply
+from gateway.transports.request import BadRequestError, Query, number, period, tags
+from gateway.transports.streaming import Subscribe, stream
+from gateway.transports.websocket import converse, error
+from gateway.wire import Encoding, Messages, Ndjson, Sse
+
+PAGE, LONGEST_PAGE = 100, 1_000
+MOST_READ = 2_000
+"""So many tasks a poll looks through for those of a status; its `next` goes on from there."""
+MOST_IDS = 1_000
+
+
+class Ask(msgspec.Struct):
+    """A message from a WebSocket client."""
+
+    type: str
+    ids: list[str] | None = None
+    cursor: str | None = None
+
+
+class CollectionEndpoint(Endpoint):
+    dialect = ITEM
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine, Sse(ITEM), Ndjson(ITEM), Messages(ITEM))
+
+    async def poll(self, query: Query, scope: Scope) -> Reply:
+        ids, status = _ids(query), query.param("status")
+        limit = number(query, "limit", PAGE, LONGEST_PAGE)
+        await self.engine.folder.scanned.wait()
+        after: str | None = None
+        if ids is None:
+            tasks, after = await self._page(limit, status, _after(query))
+        else:
+            found = [event.shown for id in ids if (event := self.engine.find(id)) and event.shown]
+            tasks = sorted(found, key=lambda task: (task.updated, task.id), reverse=True)
+            tasks = [task for task in tasks if _has(task, status)]
+        items = b",".join([ITEM.body(task) for task in tasks])
+        body = b'{"status":"success","payload":{"tasks":[%b],"next":%b}}' % (items, msgspec.json.encode(after))
+        return tagged(hashlib.blake2b(body, digest_size=12).hexdigest(), body, query)
+
+    async def _page(
+        self, limit: int, status: str | None, after: tuple[int, str] | None
+    ) -> tuple[list[Task], str | None]:
+        """The next `limit` tasks, newest first, and where the page after them starts."""
+        most = MOST_READ if status else limit
+        rows = await self.engine.folder.newest(most + 1, after)
+        tasks: list[Task] = []
+        for count, (place, id) in enumerate(rows[:most], 1):
+            event = self.engine.folder.look(id)
+            if event and event.shown and _has(event.shown, status):
+                tasks.append(event.shown)
+            if len(tasks) == limit or count == most:
+                return tasks, f"{place}-{id}" if count < len(rows) else None
+            if count % SLICE == 0:
+                await asyncio.sleep(0)
+        return tasks, None
+
+    async def long_poll(self, query: Query, scope: Scope, wait: float) -> Reply:
+        """Answers once the page is another than the client's, or than the first where it names none."""
+        known = tags(query.header(b"if-none-match")) - {"*"}
+        async with self.engine.listening(_ids(query), wait) as bell:
+            reply = await self.poll(query, scope)
+            known = known or tags(reply.tag)
+            while tags(reply.tag) <= known and await bell.heard():
+                reply = await self.poll(query, scope)
+        return reply
+
+    async def stream(
+        self, query: Query, scope: Scope, receive: Receive, send: Send, encoding: Encoding
+    ) -> Reply | None:
+        subscribe = await self._subscriber(query, encoding)
+        await stream(self.engine.hub, subscribe, encoding=encoding, scope=scope, receive=receive, send=send)
+        return None
+
+    async def converse(self, query: Query, scope: Scope, receive: Receive, send: Send) -> Reply | None:
+        subscribe = await self._subscriber(query, self.messages)
+        await converse(self.engine.hub, subscribe, self._incoming, scope=scope, receive=receive, send=send)
+        return None
+
+    async def _subscriber(self, query: Query, encoding: Encoding) -> Subscribe:
+        ids, cursor, recent = _ids(query), last_event(query), query.param("recent")
+        oldest = int((time.time() - period(recent)) * 1000) if recent is not None else 0
+        await self.engine.folder.scanned.wait()
+
+        def subscribe(outlet: Outlet) -> Subscription:
+            names, first = (None, []) if ids is None else self._named(ids, cursor)
+            subscription = Subscription(encoding, outlet, ids=names, oldest=oldest)
+            self.engine.hub.subscribe(subscription, cursor, first)
+            return subscription
+
+        return subscribe
+
+    def _named(self, ids: list[str], cursor: str | None) -> tuple[list[str], list[Event]]:
+        """The tasks to follow, and the states of those that the store does not hold, unless the client has them."""
+        names: list[str] = []
+        outside: list[Event] = []
+        for id in ids:
+            event = self.engine.find(id)
+            names += [event.id] if event else spellings(id)
+            if event and event.task and not event.offset:
+                outside.append(event)
+        resumes = cursor is not None and self.engine.store.place(cursor) is not None
+        return names, [] if resumes else outside
+
+    def _incoming(self, subscription: Subscription, message: str | bytes) -> bytes:
+        """Does what a client's message asks for; what is wrong with it is the answer."""
+        try:
+            ask = msgspec.json.decode(message, type=Ask)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as wrong:
+            return error("bad_message", f"not a message: {wrong}")
+        if ask.type not in ("subscribe", "unsubscribe"):
+            return error("unknown_type", "type must be subscribe or unsubscribe")
+        if ask.ids is None or not all(map(is_id, ask.ids)):
+            return error("bad_ids", "ids must be a list of task ids")
+        if len(ask.ids) + len(subscription.places or ()) > MOST_IDS and ask.type == "subscribe":
+            return error("too_many_ids", f"a connection can follow {MOST_IDS} named tasks")
+        if ask.type == "subscribe":
+            names, first = self._named(ask.ids, ask.cursor)
+            self.engine.hub.want(subscription, names, ask.cursor, first)
+        else:
+            if subscription.places is None:
+                return error("not_subscribed", "this connection follows every task: subscribe to some first")
+            names = [name for id in ask.ids for name in spellings(id)]
+            self.engine.hub.unwant(subscription, names)
+        return b""
+
+
+def _ids(query: Query) -> list[str] | None:
+    """The tasks that are asked for; None for all. `?id=` names none, for a WebSocket that subscribes by message."""
+    given = query.params("id")
+    if given is None:
+        return None
+    if len(given) > MOST_IDS:
+        raise BadRequestError(f"Invalid parameter: at most {MOST_IDS} of id")
+    return [id for id in dict.fromkeys(given) if is_id(id)]
+
+
+def _after(query: Query) -> tuple[int, str] | None:
+    text = query.param("after")
+    if text is None:
+        return None
+    place, dash, id = text.partition("-")
+    if not (dash and place.isascii() and place.isdecimal() and len(place) <= 20):
+        raise BadRequestError("Invalid parameter: after must be the next of an earlier answer")
+    return int(place), id
+
+
+def _has(task: Task, status: str | None) -> bool:
+    """Whether a task is in a status, said in the words of v1 or in the file's own."""
+    return status is None or status.lower() in (v1_status(task), task.status.lower())

@@ -1,0 +1,112 @@
+"""One task at one polling URL, in that URL's dialect: polled as documented, or pushed."""
+
+from collections.abc import Callable
+
+from starlette.types import Receive, Scope, Send
+
+from gateway.dialects import MISSING, NOT_FOUND, TOO_LARGE, Dialect
+from gateway.endpoints.base import Endpoint, last_event, tagged
+from gateway.engine import Engine
+from gateway.hub import Outlet, Subscription
+from gateway.store import Event, Kind
+from gateway.transports.reply import ALWAYS, Reply
+from gateway.transports.request import Query, tags
+from gateway.transports.streaming import stream
+from gateway.transports.websocket import converse, error
+from gateway.wire import Bodies, Encoding, Ndjson, Sse
+
+SETTLES = 2.0
+"""Seconds that a poll waits for a file that was never whole so far: longer than a torn one is tried again."""
+
+IdOf = Callable[[Query, Scope], str]
+
+
+def in_query(query: Query, _scope: Scope) -> str:
+    return query.param("task_id") or query.param("id") or ""
+
+
+def in_path(_query: Query, scope: Scope) -> str:
+    id: str = scope["path_params"]["id"]
+    return id
+
+
+class TaskEndpoint(Endpoint):
+    def __init__(self, engine: Engine, dialect: Dialect, id_of: IdOf) -> None:
+        super().__init__(engine, Sse(dialect), Ndjson(dialect), Bodies(dialect))
+        self.dialect = dialect
+        self._id_of = id_of
+
+    async def poll(self, query: Query, scope: Scope) -> Reply:
+        id = self._id_of(query, scope)
+        event = self.engine.find(id)
+        if event and not event.settled:
+            event = await self.engine.appears(id, SETTLES)
+        return self._reply(id, event, query)
+
+    async def long_poll(self, query: Query, scope: Scope, wait: float) -> Reply:
+        """Answers once the state is final or another than the client's, or than the first where it names none."""
+        id, known = self._id_of(query, scope), tags(query.header(b"if-none-match")) - {"*"}
+        async with self.engine.listening([id], wait) as bell:
+            event = self.engine.find(id)
+            if not known and event and event.shown:
+                known = {event.shown.tag}
+            while not (event and event.settled and _news(event, known)) and await bell.heard():
+                event = self.engine.find(id)
+        return self._reply(id, event, query)
+
+    async def stream(
+        self, query: Query, scope: Scope, receive: Receive, send: Send, encoding: Encoding
+    ) -> Reply | None:
+        id, known = self._id_of(query, scope), last_event(query)
+        event = await self.engine.appears(id, self.engine.settings.task_wait)
+        if not event:
+            return self._reply(id, None, query)
+        if event.task and event.task.final and event.task.tag == known:
+            return Reply(204, b"", ALWAYS[1:])  # an EventSource that gets this stops for good
+        subscribe = self._subscriber(event.id, encoding, known)
+        await stream(self.engine.hub, subscribe, encoding=encoding, scope=scope, receive=receive, send=send)
+        return None
+
+    async def converse(self, query: Query, scope: Scope, receive: Receive, send: Send) -> Reply | None:
+        id, known = self._id_of(query, scope), last_event(query)
+        event = await self.engine.appears(id, self.engine.settings.task_wait)
+        if not event:
+            return self._reply(id, None, query)
+
+        def incoming(_subscription: Subscription, _message: str | bytes) -> bytes:
+            return error("unexpected", "the stream of a single task takes no messages")
+
+        subscribe = self._subscriber(event.id, self.messages, known)
+        await converse(self.engine.hub, subscribe, incoming, scope=scope, receive=receive, send=send)
+        return None
+
+    def _reply(self, id: str, event: Event | None, query: Query) -> Reply:
+        if event and event.shown:
+            return tagged(event.shown.tag, self.dialect.body(event.shown), query)
+        if event:
+            return Reply(500, self.dialect.failure(TOO_LARGE, 500, event.id))
+        if not id and self._id_of is in_query:
+            return Reply(400, self.dialect.failure(MISSING, 400, ""))
+        return Reply(404, self.dialect.failure(NOT_FOUND, 404, id[:250]))
+
+    def _subscriber(self, id: str, encoding: Encoding, known: str | None) -> Callable[[Outlet], Subscription]:
+        """Subscribes from the task's state as it is then, unless the client has it, to its final one."""
+        engine = self.engine
+
+        def subscribe(outlet: Outlet) -> Subscription:
+            event = engine.folder.look(id) or Event(0, Kind.GONE, id)
+            first = []
+            if event.shown and event.shown.tag != known:
+                first.append(Event(0, Kind.TASK, id, event.shown))
+            if event.kind is not Kind.TASK and event.settled:
+                first.append(event)
+            subscription = Subscription(encoding, outlet, ids=[id], ends=engine.settings.task_wait)
+            engine.hub.subscribe(subscription, engine.store.cursor(engine.store.head), first)
+            return subscription
+
+        return subscribe
+
+
+def _news(event: Event, known: set[str]) -> bool:
+    """Whether a long-poll is answered by this: a state that is final or not known, or that there is none to show."""
+    return not event.shown or event.shown.final or event.shown.tag not in known

@@ -1,0 +1,318 @@
+"""The subscriptions, and how events reach them. No I/O, nothing awaited; publishing never waits for anybody.
+
+A subscription is *live* when its outlet has been given everything up to the hub's head: a pass of events then costs
+one shared block of bytes and one write for each. One whose outlet is full is *behind*: it keeps its place, and when
+the outlet has drained it asks the store for what came after that place, newest state of each task (conflation).
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from functools import partial
+from operator import attrgetter
+from typing import NamedTuple, Protocol
+
+from gateway.store import Event, Kind, Store
+from gateway.wire import Encoding
+
+PAGE = 64 * 1024
+"""About how many bytes a subscription that catches up is given at once."""
+
+RESTART, DONE, LAGGED = 1012, 1000, 1013  # why an outlet is closed, in WebSocket close codes (RFC 6455, IANA)
+
+
+class Outlet(Protocol):
+    """Where the bytes for one consumer go. `full` says that enough is waiting; `drained` is then called back."""
+
+    full: bool
+    drained: Callable[[], None]
+
+    def write(self, block: bytes) -> None: ...
+    def close(self, code: int) -> None: ...
+
+
+class Subscription:
+    """One consumer's place, filter and outlet.
+
+    `places` holds a place for each task that is wanted; None wants everything, from `place`. `ends` closes it after a
+    final state, or after its task has been gone for that many seconds. Of a snapshot, `oldest` leaves out what was
+    last written before that time (unix ms).
+    """
+
+    __slots__ = ("encoding", "ends", "live", "oldest", "outlet", "place", "places", "slot", "snapshot", "synced")
+
+    def __init__(
+        self,
+        encoding: Encoding,
+        outlet: Outlet,
+        *,
+        ids: Iterable[str] | None = None,
+        ends: float | None = None,
+        oldest: int = 0,
+    ) -> None:
+        self.encoding = encoding
+        self.outlet = outlet
+        self.places = None if ids is None else dict.fromkeys(ids, 0)
+        self.ends = ends
+        self.oldest = oldest
+        self.place = 0
+        self.snapshot = 0  # up to which offset this is a snapshot: without deletions and old tasks
+        self.live = False
+        self.synced = False
+        self.slot = 0
+
+
+class Page(NamedTuple):
+    """What a subscription that catches up is given next, and its place after it."""
+
+    block: bytes
+    end: int
+    events: int
+    conflated: int
+
+
+class Hub:
+    """Hands events to subscriptions, in passes: everything published since the last pass goes out in one write."""
+
+    def __init__(self, store: Store, call_soon: Callable[[Callable[[], None]], object], *, heartbeat: int = 15) -> None:
+        self._store = store
+        self._call_soon = call_soon
+        self._pending: list[Event] = []
+        self._everything: defaultdict[Encoding, dict[Subscription, None]] = defaultdict(dict)  # live, unfiltered
+        self._by_id: defaultdict[str, dict[Subscription, None]] = defaultdict(dict)
+        self._slots: list[dict[Subscription, None]] = [{} for _ in range(heartbeat)]
+        self._beats = 0
+        self._orphans: dict[Subscription, float] = {}  # their task is gone: when they are given up
+        self._pages: dict[tuple[Encoding, int, int], Page] = {}  # of this pass, shared by all who catch up
+        self.closed = False
+        self.delivered = 0
+        self.conflated = 0
+
+    def __len__(self) -> int:
+        return sum(map(len, self._slots))
+
+    # Coming and going
+
+    def subscribe(self, sub: Subscription, cursor: str | None = None, first: Iterable[Event] = ()) -> None:
+        """Starts a subscription: from `cursor` if what came after it is known, else with a snapshot.
+
+        `first` are states from outside the store's order that it is given before anything else.
+        """
+        self.flush()
+        sub.outlet.drained = partial(self._resume, sub)
+        sub.outlet.write(sub.encoding.hello())
+        sub.slot = min(range(len(self._slots)), key=lambda n: len(self._slots[n]))
+        self._slots[sub.slot][sub] = None
+        for id in sub.places or ():
+            self._by_id[id][sub] = None
+        if cursor is None:
+            self._rewind(sub)
+        elif (place := self._store.place(cursor)) is None:
+            self._reset(sub)
+        else:
+            self._set_place(sub, place)
+        self._give(sub, list(first))
+        self._resume(sub)
+        if self.closed:
+            self._close(sub, RESTART)
+
+    def unsubscribe(self, sub: Subscription) -> None:
+        """Forgets a subscription; one that is not known any more is no error."""
+        self._slots[sub.slot].pop(sub, None)
+        self._everything[sub.encoding].pop(sub, None)
+        self._orphans.pop(sub, None)
+        for id in sub.places or ():
+            self._drop(id, sub)
+        sub.live = False
+
+    def want(self, sub: Subscription, ids: Iterable[str], cursor: str | None, first: Iterable[Event]) -> None:
+        """Adds tasks to what a subscription wants; one that had everything is narrowed to them."""
+        self.flush()
+        self._everything[sub.encoding].pop(sub, None)
+        if sub.places is None:
+            sub.places = {}
+        elif sub.live:
+            self._set_place(sub, self._store.head)
+        sub.live, sub.synced = False, False
+        place = self._store.place(cursor) if cursor else 0
+        if place is None:
+            sub.outlet.write(sub.encoding.reset())
+        for id in ids:
+            sub.places[id] = place or 0
+            self._by_id[id][sub] = None
+        self._give(sub, list(first))
+        self._resume(sub)
+
+    def unwant(self, sub: Subscription, ids: Iterable[str]) -> None:
+        for id in ids:
+            if sub.places and sub.places.pop(id, None) is not None:
+                self._drop(id, sub)
+
+    def _drop(self, id: str, sub: Subscription) -> None:
+        self._by_id[id].pop(sub, None)
+        if not self._by_id[id]:
+            del self._by_id[id]
+
+    # Publishing
+
+    def publish(self, event: Event) -> None:
+        if not self._pending:
+            self._call_soon(self.flush)
+        self._pending.append(event)
+
+    def flush(self) -> None:
+        """One pass: gives all live subscriptions what was published since the last."""
+        events, self._pending = self._pending, []
+        if not events:
+            return
+        self._pages.clear()
+        for encoding, subs in self._everything.items():
+            if subs:
+                self._give_all(list(subs), encoding.block(events, self._store.epoch), len(events))
+        wanted: dict[Subscription, list[Event]] = {}
+        for event in events:
+            for sub in self._by_id.get(event.id, ()):
+                if sub.live:
+                    wanted.setdefault(sub, []).append(event)
+        blocks: dict[tuple[Encoding, tuple[int, ...]], bytes] = {}
+        for sub, own in wanted.items():
+            key = (sub.encoding, tuple([event.offset for event in own]))
+            if key not in blocks:
+                blocks[key] = sub.encoding.block(own, self._store.epoch)
+            self._give(sub, own, blocks[key])
+            if sub.live and sub.outlet.full:
+                self._fall_behind(sub)
+
+    def _give_all(self, subs: list[Subscription], block: bytes, events: int) -> None:
+        """The hot path: the same bytes to everybody who wants everything."""
+        self.delivered += events * len(subs)
+        for sub in subs:
+            sub.outlet.write(block)
+            if sub.outlet.full:
+                self._fall_behind(sub)
+
+    def _give(self, sub: Subscription, events: list[Event], block: bytes | None = None) -> None:
+        """Writes events to a filtered subscription, and ends it where the last one says so."""
+        if not events:
+            return
+        self.delivered += len(events)
+        sub.outlet.write(sub.encoding.block(events, self._store.epoch) if block is None else block)
+        if sub.ends is None:
+            return
+        last = events[-1]
+        if last.task and last.task.final:
+            self._close(sub, DONE)
+        elif last.kind is Kind.GONE:
+            self._orphans[sub] = self._beats + max(1.0, sub.ends)
+        else:
+            self._orphans.pop(sub, None)
+
+    # Places
+
+    def _set_place(self, sub: Subscription, place: int) -> None:
+        sub.place = place
+        if sub.places is not None:
+            sub.places = dict.fromkeys(sub.places, place)
+
+    def _rewind(self, sub: Subscription) -> None:
+        self._set_place(sub, 0)
+        sub.snapshot = self._store.head
+
+    def _reset(self, sub: Subscription) -> None:
+        sub.outlet.write(sub.encoding.reset())
+        self._rewind(sub)
+
+    def _fall_behind(self, sub: Subscription) -> None:
+        sub.live = False
+        self._everything[sub.encoding].pop(sub, None)
+        self._set_place(sub, self._store.head)
+
+    def _resume(self, sub: Subscription) -> None:
+        """The outlet has room: gives what was missed, page by page, and makes the subscription live at its end."""
+        self.flush()
+        if sub.live or sub not in self._slots[sub.slot]:
+            return
+        if not (self._catch_up(sub) if sub.places is None else self._catch_up_own(sub)):
+            return
+        if not sub.synced:
+            sub.synced = True
+            sub.outlet.write(sub.encoding.synced(self._store.cursor(self._store.head)))
+        sub.live = True
+        if sub.places is None:
+            self._everything[sub.encoding][sub] = None
+
+    def _catch_up(self, sub: Subscription) -> bool:
+        """Everything after `place`. True when there is no more."""
+        while not sub.outlet.full:
+            if 0 < sub.place < self._store.floor and sub.snapshot < self._store.floor:
+                self._reset(sub)  # what it missed is forgotten
+            if sub.place == self._store.head:
+                return True
+            page = self._page(sub)
+            self.delivered += page.events
+            self.conflated += page.conflated
+            sub.place = page.end
+            sub.outlet.write(page.block)
+        return False
+
+    def _page(self, sub: Subscription) -> Page:
+        """The next page for a place; made once for all who are there."""
+        snapshot = sub.snapshot if sub.place < sub.snapshot else 0
+        key = (sub.encoding, sub.place, snapshot)
+        if not sub.oldest and (known := self._pages.get(key)):
+            return known
+        events = self._store.since(sub.place, PAGE)
+        end = events[-1].offset if events else self._store.head
+        shown = [e for e in events if e.offset > snapshot or (e.kind is not Kind.GONE and not _older(e, sub.oldest))]
+        skipped = 0 if snapshot else end - sub.place - len(events)
+        page = Page(sub.encoding.block(shown, self._store.epoch), end, len(shown), skipped)
+        if not sub.oldest:
+            self._pages[key] = page
+        return page
+
+    def _catch_up_own(self, sub: Subscription) -> bool:
+        """What came of each wanted task after its place. True when there is no more."""
+        missed: list[Event] = []
+        for id, place in (sub.places or {}).items():
+            news = [e for e in self._store.of(id) if e.offset > place and (place or e.kind is not Kind.GONE)]
+            if 0 < place < self._store.floor and not news and not self._store.get(id):
+                self._close(sub, LAGGED)  # forgotten while it was behind: it comes back and reads the file
+                return False
+            missed += news
+        for event in sorted(missed, key=attrgetter("offset")):
+            if sub.outlet.full:
+                return False
+            if sub.places is not None:
+                sub.places[event.id] = event.offset
+            self._give(sub, [event])
+            if sub not in self._slots[sub.slot]:
+                return False
+        return True
+
+    # Time
+
+    def beat(self) -> None:
+        """Call once a second: a heartbeat for those whose turn it is, and an end for those whose task stays away."""
+        self._beats += 1
+        for sub in list(self._slots[self._beats % len(self._slots)]):
+            if sub.encoding.heartbeat and not sub.outlet.full:
+                sub.outlet.write(sub.encoding.heartbeat)
+        for sub, deadline in list(self._orphans.items()):
+            if self._beats >= deadline:
+                self._close(sub, DONE)
+
+    def close(self) -> None:
+        """Tells everybody to come back, at spread times, and lets nobody in any more."""
+        self.flush()
+        self.closed = True
+        for slot in self._slots:
+            for sub in list(slot):
+                sub.outlet.write(sub.encoding.farewell())
+                self._close(sub, RESTART)
+
+    def _close(self, sub: Subscription, code: int) -> None:
+        self.unsubscribe(sub)
+        sub.outlet.close(code)
+
+
+def _older(event: Event, oldest: int) -> bool:
+    return event.task is not None and event.task.updated < oldest

@@ -1,0 +1,44 @@
+"""Every setting and its default, in one place: from the command line, `GATEWAY_…` in the environment, or `.env`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+DOCUMENTED = ["localhost:8080", "localhost:8006"]
+"""Where the documented backends listen, and the documented clients call."""
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_", env_file=".env", extra="ignore")
+
+    data_path: Path = Field(description="The backend's data path: its Tasks folder is served.")
+    bind: Annotated[list[str], NoDecode] = Field(
+        DOCUMENTED, description="HOST:PORT to listen on; a host name is taken on IPv4 and IPv6. Repeatable."
+    )
+    recent: float = Field(86_400, gt=0, description="Seconds for which an unchanged task stays in snapshots.")
+    recent_tasks: int = Field(10_000, ge=1, description="Most tasks held in memory for snapshots.")
+    recent_bytes: int = Field(128 << 20, ge=65_536, description="Most bytes of task files held in memory.")
+    task_wait: float = Field(5, ge=0, description="Seconds a stream waits for a task that has no file yet.")
+    heartbeat: int = Field(15, ge=1, description="Seconds between the comments that keep idle streams open.")
+    watch: bool = Field(True, description="Watch the folder; off: look at it every --poll seconds.")
+    step: int = Field(1, ge=1, description="Milliseconds without a change after which hints are taken up.")
+    debounce: int = Field(5, ge=1, description="Milliseconds that hints are held back at most.")
+    reconcile: float = Field(5, gt=0, description="Seconds between comparisons of the whole folder.")
+    poll: float = Field(0.25, gt=0, description="Seconds between comparisons where the folder is not watched.")
+    grace: int = Field(4, ge=0, description="Seconds that open requests have to end on shutdown.")
+    access_log: bool = Field(False, description="Log a line a request.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+
+    @field_validator("bind", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+    @field_validator("data_path")
+    @classmethod
+    def _is_folder(cls, path: Path) -> Path:
+        if not path.is_dir():
+            raise ValueError(f"there is no folder {path}")
+        return path.resolve()

@@ -1,0 +1,152 @@
+"""What a task file is: which names are ids, what its bytes say, and whether it will change again. No I/O."""
+
+import hashlib
+import math
+import re
+
+import msgspec
+
+MAX_BYTES = 65_536
+"""The largest task file that is served (flat document: "max 64KB file size")."""
+
+FINAL = frozenset({"success", "completed", "error", "failed", "cancelled"})
+SUCCEEDED = frozenset({"success", "completed"})
+
+_BOM = b"\xef\xbb\xbf"
+_UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*\ud800-\udfff]')
+_DEVICE = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
+_GUID = re.compile(r"(?i)[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}")
+_STAMP = re.compile(r"(?i)([a-z]{3})(-\d\d-\d\d_\d\d-\d\d-\d\d-)([ap]m)(-[0-9a-f]+)?")
+
+
+class NotATaskError(ValueError):
+    """The bytes are not a whole JSON object: torn, empty, or something else altogether."""
+
+
+class Task(msgspec.Struct, frozen=True, gc=False):
+    """One whole state of one task.
+
+    `id` is the file's name without `.json`, whatever its content claims. `body` is the file's bytes, `line` the same
+    JSON without white space or newlines. `tag` is a hash of the content; `updated` is in unix milliseconds. `status`
+    is the file's own word; `progress` is None where the file states none that is a number.
+    """
+
+    id: str
+    body: bytes
+    line: bytes
+    tag: str
+    updated: int
+    status: str
+    progress: float | None
+    final: bool
+
+    def fields(self) -> "Fields":
+        return _fields(self.line)
+
+
+class Fields(msgspec.Struct):
+    """The documented members of a task file, each as the raw JSON that stands there (empty where absent)."""
+
+    status: msgspec.Raw = msgspec.Raw()
+    progress: msgspec.Raw = msgspec.Raw()
+    message: msgspec.Raw = msgspec.Raw()
+    data: msgspec.Raw = msgspec.Raw()
+    started: msgspec.Raw = msgspec.Raw()
+    finished: msgspec.Raw = msgspec.Raw()
+    payload: msgspec.Raw = msgspec.Raw()
+
+
+_decode_fields = msgspec.json.Decoder(Fields).decode
+
+
+def is_id(text: str) -> bool:
+    """Whether `text` can be a task's id: a file name that is safe on every platform, and is not hidden."""
+    return (
+        0 < len(text) <= 200
+        and text[0] not in ". "
+        and text[-1] not in ". "
+        and not _UNSAFE.search(text)
+        and not _DEVICE.fullmatch(text)
+        and len(text.encode()) <= 250
+    )
+
+
+def spellings(id: str) -> tuple[str, ...]:
+    """The file names that `id` may stand for, as it is given first.
+
+    A GUID is taken with and without dashes, a time stamp id in either case (contract: "Ids").
+    """
+    found: tuple[str, ...] = (id,)
+    if _GUID.fullmatch(id):
+        plain = id.replace("-", "").lower()
+        dashed = "-".join((plain[:8], plain[8:12], plain[12:16], plain[16:20], plain[20:]))
+        found = (id, dashed, plain, dashed.upper(), plain.upper())
+    elif stamp := _STAMP.fullmatch(id):
+        month, digits, half, suffix = stamp[1].capitalize(), stamp[2], stamp[3], (stamp[4] or "").lower()
+        found = (
+            id,
+            *(f"{month}{digits}{h}{s}" for h in (half.upper(), half.lower()) for s in (suffix, suffix.upper())),
+        )
+    return tuple(dict.fromkeys(found))
+
+
+def parse(id: str, body: bytes, updated: int) -> Task:
+    """Reads one task file. Raises NotATaskError, whose text says what is wrong."""
+    text = body.removeprefix(_BOM)
+    try:
+        text.decode()  # the decoder passes over strings that nobody asks for, whatever their bytes
+        line = msgspec.json.format(text, indent=-1)
+        fields = _fields(line)
+    except msgspec.ValidationError:
+        raise NotATaskError("not a JSON object") from None
+    except UnicodeDecodeError:
+        raise NotATaskError("not UTF-8") from None
+    except RecursionError:
+        raise NotATaskError("nested too deep") from None
+    except msgspec.DecodeError:
+        raise NotATaskError("not JSON" if text.strip() else "empty") from None
+    status, progress = text_of(fields.status), _number(fields.progress)
+    return Task(
+        id=id,
+        body=body,
+        line=line,
+        tag=hashlib.blake2b(body, digest_size=12).hexdigest(),
+        updated=updated,
+        status=status,
+        progress=progress,
+        final=_is_final(status, progress),
+    )
+
+
+def text_of(raw: msgspec.Raw) -> str:
+    """A member's text: a string as it reads, nothing for null or an absent one, any other value as its JSON."""
+    if not (json := bytes(raw)) or json == b"null":
+        return ""
+    return msgspec.json.decode(json, type=str) if json.startswith(b'"') else json.decode()
+
+
+def _fields(line: bytes) -> Fields:
+    """The members of the flat object, or of the payload where the file holds the v1 envelope."""
+    fields = _decode_fields(line)
+    if bytes(fields.payload).startswith(b"{") and not bytes(fields.progress):
+        inner = _decode_fields(fields.payload)
+        if bytes(inner.status):
+            return inner
+    return fields
+
+
+def _number(raw: msgspec.Raw) -> float | None:
+    """A stated progress, also where it is a number in a string."""
+    try:
+        number = float(bytes(raw).strip(b'" %'))
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _is_final(status: str, progress: float | None) -> bool:
+    """Contract, "Which states are final": a success that states less than 100 is still under way."""
+    word = status.strip().lower()
+    if word in SUCCEEDED:
+        return progress is None or progress >= 100
+    return word in FINAL

@@ -1,0 +1,102 @@
+"""What a request asks for: which task, by which transport, from where on. Pure: a scope in, values out."""
+
+import re
+from enum import Enum, auto
+from urllib.parse import parse_qs
+
+from starlette.types import Scope
+
+LONGEST_WAIT = 60.0
+"""Seconds; a client that asks a long-poll to wait longer waits this long."""
+
+_WAIT = re.compile(r"(?i)(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?=$|[,;])")
+_PERIOD = re.compile(r"(\d{1,9})([smhd]?)")
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+class BadRequestError(ValueError):
+    """A parameter that cannot be understood; the text says which and why."""
+
+
+class Transport(Enum):
+    POLL = auto()
+    LONG_POLL = auto()
+    SSE = auto()
+    NDJSON = auto()
+
+
+class Query:
+    """The headers and the parameters of one request; of a repeated header all values, of a parameter the first."""
+
+    def __init__(self, scope: Scope) -> None:
+        self._headers: list[tuple[bytes, bytes]] = scope["headers"]
+        self._raw: bytes = scope["query_string"]
+        self._parsed: dict[str, list[str]] | None = None
+
+    def header(self, name: bytes) -> str:
+        found = [value for key, value in self._headers if key == name]
+        return b",".join(found).decode("latin-1") if found else ""
+
+    def param(self, name: str) -> str | None:
+        found = self.params(name)
+        return found[0] if found else None
+
+    def params(self, name: str) -> list[str] | None:
+        if not self._raw:
+            return None
+        if self._parsed is None:
+            try:
+                self._parsed = parse_qs(self._raw.decode("latin-1"), keep_blank_values=True, max_num_fields=1100)
+            except ValueError:
+                raise BadRequestError("Too many parameters") from None
+        return self._parsed.get(name)
+
+
+def transport(query: Query) -> tuple[Transport, float]:
+    """Which transport was asked for, in the order of the contract, and for a long-poll how many seconds it may wait."""
+    accepted = _media_types(query.header(b"accept"))
+    if "text/event-stream" in accepted:
+        return Transport.SSE, 0
+    if "application/x-ndjson" in accepted:
+        return Transport.NDJSON, 0
+    if (text := query.param("wait")) is not None:
+        if not re.fullmatch(r"\d{1,9}", text):
+            raise BadRequestError("Invalid parameter: wait must be a number of seconds")
+        return Transport.LONG_POLL, min(float(text), LONGEST_WAIT)
+    if preferred := _WAIT.search(query.header(b"prefer")):  # what cannot be understood is ignored (RFC 7240)
+        return Transport.LONG_POLL, min(float(preferred[1]), LONGEST_WAIT)
+    return Transport.POLL, 0
+
+
+def _media_types(accept: str) -> set[str]:
+    """The types an Accept header names, without those it refuses by `q=0`."""
+    if not accept or accept == "*/*":
+        return set()
+    named = set()
+    for entry in accept.lower().split(","):
+        kind, *parameters = (part.strip() for part in entry.split(";"))
+        if not any(re.fullmatch(r"q=0(\.0*)?", p) for p in parameters):
+            named.add(kind)
+    return named
+
+
+def tags(header: str) -> set[str]:
+    """The entity tags of an If-None-Match header, `*` included; weak ones count (RFC 9110, 13.1.2)."""
+    return {tag.strip().removeprefix("W/").strip('"') for tag in header.split(",")} - {""}
+
+
+def period(text: str) -> float:
+    """`90`, `90s`, `15m`, `1h`, `2d` in seconds."""
+    if not (match := _PERIOD.fullmatch(text)):
+        raise BadRequestError("Invalid parameter: recent must be a period such as 90s, 15m, 1h or 2d")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def number(query: Query, name: str, default: int, most: int) -> int:
+    """A positive whole parameter, at most `most`."""
+    text = query.param(name)
+    if text is None:
+        return default
+    if not re.fullmatch(r"\d{1,9}", text) or int(text) < 1:
+        raise BadRequestError(f"Invalid parameter: {name} must be a whole number from 1 to {most}")
+    return min(int(text), most)

@@ -1,0 +1,167 @@
+"""Events to bytes: SSE, NDJSON and WebSocket messages. No I/O.
+
+An encoding is one way a stream speaks; there is one object for each, shared by all its subscriptions, so that what it
+makes of an event is made once. Frames follow the WHATWG "Server-sent events" chapter; JSON holds no newline.
+"""
+
+import random
+from collections.abc import Iterable
+from typing import Protocol
+
+import msgspec
+
+from gateway.dialects import ITEM, NOT_FOUND, TOO_LARGE, Dialect
+from gateway.store import Event, Kind
+
+_json = msgspec.json.encode
+
+
+class Encoding(Protocol):
+    """`block` joins the frames of many events; what it returns is shared and written as it is."""
+
+    dialect: Dialect
+    heartbeat: bytes
+
+    def hello(self) -> bytes: ...
+    def block(self, events: Iterable[Event], epoch: str) -> bytes: ...
+    def synced(self, cursor: str) -> bytes: ...
+    def reset(self) -> bytes: ...
+    def farewell(self) -> bytes: ...
+
+
+def retry() -> int:
+    """Milliseconds until a client comes back: spread, so that a restart is not answered by a stampede."""
+    return random.randint(1000, 5000)
+
+
+def _members(event: Event) -> bytes:
+    """What a control event says of its task, as JSON members."""
+    if event.kind is Kind.INVALID:
+        return b'"id":%b,"error":%b' % (_json(event.id), _json(event.error))
+    return b'"id":%b' % _json(event.id)
+
+
+class Sse:
+    """`id` is the cursor on the collection, the tag on a single task; unnamed events carry what a poll answers."""
+
+    heartbeat = b":\n\n"
+
+    def __init__(self, dialect: Dialect) -> None:
+        self.dialect = dialect
+
+    def hello(self) -> bytes:
+        return b"retry: %d\n\n" % retry()
+
+    def block(self, events: Iterable[Event], epoch: str) -> bytes:
+        return b"".join([self._frame(event, epoch) for event in events])
+
+    def _frame(self, event: Event, epoch: str) -> bytes:
+        if self.dialect is ITEM:
+            place = b"id: %b-%d\n" % (epoch.encode(), event.offset)
+        else:
+            place = b"id: %b\n" % event.task.tag.encode() if event.task else b""
+        if event.task:
+            return b"%bdata: %b\n\n" % (place, self.dialect.line(event.task))
+        return b"event: %b\n%bdata: {%b}\n\n" % (event.kind.value.encode(), place, _members(event))
+
+    def synced(self, cursor: str) -> bytes:
+        if self.dialect is ITEM:
+            return b'event: synced\nid: %b\ndata: {"cursor":"%b"}\n\n' % (cursor.encode(), cursor.encode())
+        return b"event: synced\ndata: {}\n\n"
+
+    def reset(self) -> bytes:
+        return b"event: reset\ndata: {}\n\n"
+
+    def farewell(self) -> bytes:
+        return b"retry: %d\n\n" % retry()
+
+
+class Ndjson:
+    """One JSON object a line; a heartbeat is an empty line."""
+
+    heartbeat = b"\n"
+
+    def __init__(self, dialect: Dialect) -> None:
+        self.dialect = dialect
+
+    def hello(self) -> bytes:
+        return b"\n"
+
+    def block(self, events: Iterable[Event], epoch: str) -> bytes:
+        return b"".join([self._line(event, epoch) for event in events])
+
+    def _line(self, event: Event, epoch: str) -> bytes:
+        cursor = f"{epoch}-{event.offset}" if self.dialect is ITEM else event.task.tag if event.task else ""
+        place = b'"cursor":"%b",' % cursor.encode() if cursor else b""
+        if event.task:
+            return b'{%b"task":%b}\n' % (place, self.dialect.line(event.task))
+        return b'{%b"event":"%b",%b}\n' % (place, event.kind.value.encode(), _members(event))
+
+    def synced(self, cursor: str) -> bytes:
+        place = b'"cursor":"%b",' % cursor.encode() if self.dialect is ITEM else b""
+        return b'{%b"event":"synced"}\n' % place
+
+    def reset(self) -> bytes:
+        return b'{"event":"reset"}\n'
+
+    def farewell(self) -> bytes:
+        return b""
+
+
+class Messages:
+    """WebSocket messages of the collection, one a line: the outlet makes a frame of each."""
+
+    heartbeat = b""
+
+    def __init__(self, dialect: Dialect = ITEM) -> None:
+        self.dialect = dialect
+
+    def hello(self) -> bytes:
+        return b""
+
+    def block(self, events: Iterable[Event], epoch: str) -> bytes:
+        return b"".join([self._message(event, epoch) for event in events])
+
+    def _message(self, event: Event, epoch: str) -> bytes:
+        said = b'"task":%b' % self.dialect.line(event.task) if event.task else _members(event)
+        return b'{"type":"%b","cursor":"%b-%d",%b}\n' % (event.kind.value.encode(), epoch.encode(), event.offset, said)
+
+    def synced(self, cursor: str) -> bytes:
+        return b'{"type":"synced","cursor":"%b"}\n' % cursor.encode()
+
+    def reset(self) -> bytes:
+        return b'{"type":"reset"}\n'
+
+    def farewell(self) -> bytes:
+        return b""
+
+
+class Bodies(Messages):
+    """WebSocket messages of a single task: each is what a poll of the same URL would answer."""
+
+    def _message(self, event: Event, epoch: str) -> bytes:
+        if event.task:
+            return self.dialect.line(event.task) + b"\n"
+        if event.still:
+            return b""
+        sentence, code = (NOT_FOUND, 404) if event.kind is Kind.GONE else (TOO_LARGE, 500)
+        return self.dialect.failure(sentence, code, event.id) + b"\n"
+
+    def synced(self, cursor: str) -> bytes:
+        return b""
+
+    def reset(self) -> bytes:
+        return b""
+
+
+class Silence(Messages):
+    """Says nothing: for who only wants to be woken."""
+
+    def _message(self, event: Event, epoch: str) -> bytes:
+        return b""
+
+    def synced(self, cursor: str) -> bytes:
+        return b""
+
+    def reset(self) -> bytes:
+        return b""

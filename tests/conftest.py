@@ -1,0 +1,34 @@
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.harness import Gateway
+
+
+@pytest.fixture(scope="session", params=["gateway", "uvicorn"])
+def gateway(request: pytest.FixtureRequest) -> Iterator[Gateway]:
+    """A running gateway that many tests share: once our own server, once the app under a plain ASGI server."""
+    with Gateway("--task-wait", "1", "--heartbeat", "1", kind=request.param) as running:
+        running.tasks.mkdir(exist_ok=True)
+        yield running
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Gateway]]:
+    """Starts gateways with options of the test's own, and ends them."""
+    started: list[Gateway] = []
+
+    def starter(*options: str, **more: Any) -> Gateway:
+        started.append(Gateway(*options, **more))
+        return started[-1]
+
+    yield starter
+    for one in started:
+        one.close()
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    """A task id of the test's own."""
+    return "".join(c if c.isalnum() else "-" for c in request.node.name)[:150]
