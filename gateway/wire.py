@@ -42,15 +42,18 @@ def _members(event: Event) -> bytes:
 
 
 class Sse:
-    """`id` is the cursor on the collection, the tag on a single task; unnamed events carry what a poll answers."""
+    """`id` is the cursor on the collection, the tag on a single task; unnamed events carry what a poll answers.
 
-    heartbeat = b":\n\n"
+    `retry` and comments are single lines, no blocks of their own: some decoders make an empty event of each blank line.
+    """
+
+    heartbeat = b":\n"
 
     def __init__(self, dialect: Dialect) -> None:
         self.dialect = dialect
 
     def hello(self) -> bytes:
-        return b"retry: %d\n\n" % retry()
+        return b"retry: %d\n" % retry()
 
     def block(self, events: Iterable[Event], epoch: str) -> bytes:
         return b"".join([self._frame(event, epoch) for event in events])
@@ -73,7 +76,7 @@ class Sse:
         return b"event: reset\ndata: {}\n\n"
 
     def farewell(self) -> bytes:
-        return b"retry: %d\n\n" % retry()
+        return b"retry: %d\n" % retry()
 
 
 class Ndjson:

@@ -1,3 +1,4 @@
+import secrets
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -31,4 +32,4 @@ def start() -> Iterator[Callable[..., Gateway]]:
 @pytest.fixture
 def name(request: pytest.FixtureRequest) -> str:
     """A task id of the test's own."""
-    return "".join(c if c.isalnum() else "-" for c in request.node.name)[:150]
+    return "".join(c if c.isalnum() else "-" for c in request.node.name)[:150] + secrets.token_hex(3)

@@ -9,6 +9,7 @@ from gateway.endpoints.base import Endpoint, last_event, tagged
 from gateway.engine import Engine
 from gateway.hub import Outlet, Subscription
 from gateway.store import Event, Kind
+from gateway.tasks import is_id
 from gateway.transports.reply import ALWAYS, Reply
 from gateway.transports.request import Query, tags
 from gateway.transports.streaming import stream
@@ -46,6 +47,8 @@ class TaskEndpoint(Endpoint):
     async def long_poll(self, query: Query, scope: Scope, wait: float) -> Reply:
         """Answers once the state is final or another than the client's, or than the first where it names none."""
         id, known = self._id_of(query, scope), tags(query.header(b"if-none-match")) - {"*"}
+        if not is_id(id):
+            return self._reply(id, None, query)
         async with self.engine.listening([id], wait) as bell:
             event = self.engine.find(id)
             if not known and event and event.shown:
