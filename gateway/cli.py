@@ -147,9 +147,15 @@ def _listening(settings: Settings) -> Iterator[list[socket.socket]]:
 
 
 def _urls(sockets: list[socket.socket]) -> str:
-    names = [opened.getsockname()[:2] for opened in sockets]
-    shown = [("localhost" if host in ("127.0.0.1", "::1") else host, port) for host, port in names]
-    return " ".join(dict.fromkeys(f"http://[{h}]:{p}" if ":" in h else f"http://{h}:{p}" for h, p in shown))
+    """The URLs to open, one for each port and address; `localhost` where that is both."""
+    hosts: dict[int, list[str]] = {}
+    for opened in sockets:
+        host, port = opened.getsockname()[:2]
+        hosts.setdefault(port, []).append(f"[{host}]" if ":" in host else host)
+    both = ["127.0.0.1", "[::1]"]
+    return " ".join(
+        f"http://{h}:{port}" for port, found in hosts.items() for h in (["localhost"] if found == both else found)
+    )
 
 
 def _run(serving: Coroutine[Any, Any, None]) -> None:
