@@ -7,6 +7,7 @@ import logging
 import socket
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -72,8 +73,7 @@ def serve(**given: Any) -> None:
     """Serve the Tasks folder of a data path."""
     settings = _settings(given)
     with _listening(settings) as sockets:
-        console.print(f"Serving {settings.data_path} at {_urls(sockets)}", markup=False, soft_wrap=True)
-        _run(_serve(settings, sockets))
+        _run(_serve(settings, sockets, f"Serving {settings.data_path} at {_urls(sockets)}"))
 
 
 @app.command()
@@ -84,36 +84,30 @@ def demo(**given: Any) -> None:
         tasks.mkdir()
         settings = _settings({**given, "data_path": Path(scratch)})
         with _listening(settings) as sockets:
-            _show(sockets)
-            _run(_serve(settings, sockets, tasks))
+            _run(_serve(settings, sockets, _lines_to_try(_urls(sockets).split()[0]), tasks))
 
 
-def _show(sockets: list[socket.socket]) -> None:
-    url = _urls(sockets).split()[0]
-    first = "demo-task"
-    console.print(
-        f"""
+def _lines_to_try(url: str) -> str:
+    return f"""
 A backend is played: imports, authentications and fixes, some of them failing.
 
   Open   {url}/
-  Poll   curl '{url}/api/task?task_id={first}'
-  Push   curl -N -H 'Accept: text/event-stream' '{url}/api/task?task_id={first}'
+  Poll   curl '{url}/api/task?task_id=demo-task'
+  Push   curl -N -H 'Accept: text/event-stream' '{url}/api/task?task_id=demo-task'
   All    curl -N -H 'Accept: application/x-ndjson' {url}/api/v1/tasks
 
 Ctrl-C ends it.
-""",
-        markup=False,
-        soft_wrap=True,
-    )
+"""
 
 
-async def _serve(settings: Settings, sockets: list[socket.socket], play_into: Path | None = None) -> None:
+async def _serve(settings: Settings, sockets: list[socket.socket], says: str, play_into: Path | None = None) -> None:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(name)s: %(message)s", handlers=[RichHandler(console=console)]
     )
     for noisy in ("watchfiles", "uvicorn.error", "sse_starlette"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
-    server = Server(create_app(settings), settings)
+    started = partial(console.print, says, markup=False, soft_wrap=True)
+    server = Server(create_app(settings), settings, started)
     playing = asyncio.create_task(_play(play_into)) if play_into else None
     await server.serve(sockets)
     if playing:
