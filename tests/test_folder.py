@@ -325,8 +325,9 @@ def test_a_comparison_names_what_differs(tasks: Path) -> None:
     assert sorted(seen) == ["changed", "same"]
     put(tasks, "changed", 512)
     put(tasks, "new")
-    _, changed, gone = compare(tasks, {**seen, "lost": seen["same"]})
-    assert ([id for id, _ in changed], gone) == (["changed", "new"], ["lost"])
+    (tasks / "folder.json").mkdir()
+    _, changed, gone = compare(tasks, {**seen, "lost": seen["same"], "folder": seen["same"]})
+    assert ([id for id, _ in changed], gone) == (["changed", "new"], ["lost", "folder"])
     assert compare(tasks / "nowhere", {"a": seen["same"]}) == (None, [], ["a"])
 
 

@@ -69,18 +69,24 @@ def compare(folder: Path, seen: dict[str, Signature]) -> Difference:
         with os.scandir(folder) as entries:
             for entry in entries:
                 id = entry.name.removesuffix(".json")
-                if id == entry.name or not is_id(id):
+                before = seen.pop(id, None)
+                if id == entry.name or not (before or is_id(id)):
                     continue
-                try:
-                    here = entry.stat(follow_symlinks=False)
-                except FileNotFoundError:
-                    continue
-                if not stat.S_ISREG(here.st_mode):
-                    continue
-                signature = Signature.of(here)
-                if seen.pop(id, None) != signature:
+                signature = _signature(entry)
+                if signature and signature != before:
                     changed.append((id, signature))
+                elif before and not signature:
+                    seen[id] = before  # it was one, and is no task file any more
     except (FileNotFoundError, NotADirectoryError):
         identity = None
     changed.sort(key=lambda row: row[1].mtime_ns)
     return identity, changed, list(seen)
+
+
+def _signature(entry: os.DirEntry[str]) -> Signature | None:
+    """Of a plain file; None for anything else."""
+    try:
+        found = entry.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    return Signature.of(found) if stat.S_ISREG(found.st_mode) else None
