@@ -16,6 +16,7 @@ from starlette.applications import Starlette
 from uvicorn.server import HANDLED_SIGNALS
 
 from gateway.engine import Engine
+from gateway.handover import HttpProtocol, WebSocketProtocol
 from gateway.settings import Settings
 
 log = logging.getLogger("gateway.server")
@@ -36,8 +37,8 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http="httptools",
-                ws="websockets-sansio",
+                http=HttpProtocol,
+                ws=WebSocketProtocol,
                 ws_per_message_deflate=False,  # costs tens of kilobytes a connection
                 ws_max_size=65_536,
                 loop="auto",
@@ -64,6 +65,8 @@ class Server(uvicorn.Server):
         self._engine.hub.close()
         await asyncio.sleep(0)
         await super().shutdown(sockets)
+        for connection in list(self.server_state.connections):  # who has not read the last words by now
+            connection.transport.abort()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -5,7 +5,8 @@ makes of an event is made once. Frames follow the WHATWG "Server-sent events" ch
 """
 
 import random
-from collections.abc import Iterable
+import struct
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import msgspec
@@ -17,10 +18,16 @@ _json = msgspec.json.encode
 
 
 class Encoding(Protocol):
-    """`block` joins the frames of many events; what it returns is shared and written as it is."""
+    """`block` joins the frames of many events; what it returns is shared and written as it is.
+
+    `direct` says the same with the framing of HTTP/1.1 or of WebSocket around it, for a bare connection.
+    """
 
     dialect: Dialect
     heartbeat: bytes
+
+    @property
+    def direct(self) -> "Encoding": ...
 
     def hello(self) -> bytes: ...
     def block(self, events: Iterable[Event], epoch: str) -> bytes: ...
@@ -41,6 +48,58 @@ def _members(event: Event) -> bytes:
     return b'"id":%b' % _json(event.id)
 
 
+PONG = b"\x8a\x00"
+"""An unsolicited pong: a heartbeat that no client answers (RFC 6455, 5.5.3)."""
+
+
+def chunk(data: bytes) -> bytes:
+    """One chunk of a chunked body (RFC 9112, 7.1); nothing for nothing, because an empty chunk ends the body."""
+    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+
+
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+def frame(opcode: int, payload: bytes) -> bytes:
+    """A whole, unmasked WebSocket frame, as servers send it (RFC 6455, 5.2)."""
+    size = len(payload)
+    if size < 126:
+        return bytes((0x80 | opcode, size)) + payload
+    if size < 65_536:
+        return struct.pack("!BBH", 0x80 | opcode, 126, size) + payload
+    return struct.pack("!BBQ", 0x80 | opcode, 127, size) + payload
+
+
+def frames(lines: bytes) -> bytes:
+    """A text frame of each line."""
+    return b"".join([frame(0x1, line) for line in lines.splitlines()])
+
+
+class Enclosed:
+    """Another encoding with a framing around each of its blocks: made once for all who share the block."""
+
+    def __init__(self, inner: Encoding, enclose: Callable[[bytes], bytes], *, heartbeat: bytes | None = None) -> None:
+        self.dialect = inner.dialect
+        self.heartbeat = enclose(inner.heartbeat) if heartbeat is None else heartbeat
+        self.direct = self
+        self._inner, self._enclose = inner, enclose
+
+    def hello(self) -> bytes:
+        return self._enclose(self._inner.hello())
+
+    def block(self, events: Iterable[Event], epoch: str) -> bytes:
+        return self._enclose(self._inner.block(events, epoch))
+
+    def synced(self, cursor: str) -> bytes:
+        return self._enclose(self._inner.synced(cursor))
+
+    def reset(self) -> bytes:
+        return self._enclose(self._inner.reset())
+
+    def farewell(self) -> bytes:
+        return self._enclose(self._inner.farewell())
+
+
 class Sse:
     """`id` is the cursor on the collection, the tag on a single task; unnamed events carry what a poll answers.
 
@@ -51,6 +110,7 @@ class Sse:
 
     def __init__(self, dialect: Dialect) -> None:
         self.dialect = dialect
+        self.direct: Encoding = Enclosed(self, chunk)
 
     def hello(self) -> bytes:
         return b"retry: %d\n" % retry()
@@ -86,6 +146,7 @@ class Ndjson:
 
     def __init__(self, dialect: Dialect) -> None:
         self.dialect = dialect
+        self.direct: Encoding = Enclosed(self, chunk)
 
     def hello(self) -> bytes:
         return b"\n"
@@ -118,6 +179,7 @@ class Messages:
 
     def __init__(self, dialect: Dialect = ITEM) -> None:
         self.dialect = dialect
+        self.direct: Encoding = Enclosed(self, frames, heartbeat=PONG)
 
     def hello(self) -> bytes:
         return b""

@@ -16,7 +16,7 @@ import pytest
 from gateway.sources.files import Signature, compare
 from gateway.sources.folder import Folder
 from gateway.store import Event, Kind, Store
-from tests.harness import flat
+from tests.harness import flat, until
 
 
 class Source:
@@ -290,6 +290,7 @@ def test_no_watcher_falls_back_to_looking(tasks: Path, caplog: pytest.LogCapture
     limit = Path("/proc/sys/fs/inotify/max_user_instances")
     if not limit.exists():
         pytest.skip("no inotify here")
+    until(lambda: not [fd for fd in Path("/proc/self/fd").iterdir() if os.path.realpath(fd).endswith("inotify")])
     libc = ctypes.CDLL(None, use_errno=True)
     held = []
     for _ in range(int(limit.read_text()) + 1):

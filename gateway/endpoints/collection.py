@@ -85,21 +85,29 @@ class CollectionEndpoint(Endpoint):
     async def stream(
         self, query: Query, scope: Scope, receive: Receive, send: Send, encoding: Encoding
     ) -> Reply | None:
-        subscribe = await self._subscriber(query, encoding)
+        subscribe = await self._subscriber(query)
         await stream(self.engine.hub, subscribe, encoding=encoding, scope=scope, receive=receive, send=send)
         return None
 
     async def converse(self, query: Query, scope: Scope, receive: Receive, send: Send) -> Reply | None:
-        subscribe = await self._subscriber(query, self.messages)
-        await converse(self.engine.hub, subscribe, self._incoming, scope=scope, receive=receive, send=send)
+        subscribe = await self._subscriber(query)
+        await converse(
+            self.engine.hub,
+            subscribe,
+            self._incoming,
+            encoding=self.messages,
+            scope=scope,
+            receive=receive,
+            send=send,
+        )
         return None
 
-    async def _subscriber(self, query: Query, encoding: Encoding) -> Subscribe:
+    async def _subscriber(self, query: Query) -> Subscribe:
         ids, cursor, recent = _ids(query), last_event(query), query.param("recent")
         oldest = int((time.time() - period(recent)) * 1000) if recent is not None else 0
         await self.engine.folder.scanned.wait()
 
-        def subscribe(outlet: Outlet) -> Subscription:
+        def subscribe(outlet: Outlet, encoding: Encoding) -> Subscription:
             names, first = (None, []) if ids is None else self._named(ids, cursor)
             subscription = Subscription(encoding, outlet, ids=names, oldest=oldest)
             self.engine.hub.subscribe(subscription, cursor, first)

@@ -12,7 +12,7 @@ from gateway.store import Event, Kind
 from gateway.tasks import is_id
 from gateway.transports.reply import ALWAYS, Reply
 from gateway.transports.request import Query, tags
-from gateway.transports.streaming import stream
+from gateway.transports.streaming import Subscribe, stream
 from gateway.transports.websocket import converse, error
 from gateway.wire import Bodies, Encoding, Ndjson, Sse
 
@@ -66,7 +66,7 @@ class TaskEndpoint(Endpoint):
             return self._reply(id, None, query)
         if event.task and event.task.final and event.task.tag == known:
             return Reply(204, b"", ALWAYS[1:])  # an EventSource that gets this stops for good
-        subscribe = self._subscriber(event.id, encoding, known)
+        subscribe = self._subscriber(event.id, known)
         await stream(self.engine.hub, subscribe, encoding=encoding, scope=scope, receive=receive, send=send)
         return None
 
@@ -79,8 +79,15 @@ class TaskEndpoint(Endpoint):
         def incoming(_subscription: Subscription, _message: str | bytes) -> bytes:
             return error("unexpected", "the stream of a single task takes no messages")
 
-        subscribe = self._subscriber(event.id, self.messages, known)
-        await converse(self.engine.hub, subscribe, incoming, scope=scope, receive=receive, send=send)
+        await converse(
+            self.engine.hub,
+            self._subscriber(event.id, known),
+            incoming,
+            encoding=self.messages,
+            scope=scope,
+            receive=receive,
+            send=send,
+        )
         return None
 
     def _reply(self, id: str, event: Event | None, query: Query) -> Reply:
@@ -92,11 +99,11 @@ class TaskEndpoint(Endpoint):
             return Reply(400, self.dialect.failure(MISSING, 400, ""))
         return Reply(404, self.dialect.failure(NOT_FOUND, 404, id[:250]))
 
-    def _subscriber(self, id: str, encoding: Encoding, known: str | None) -> Callable[[Outlet], Subscription]:
+    def _subscriber(self, id: str, known: str | None) -> Subscribe:
         """Subscribes from the task's state as it is then, unless the client has it, to its final one."""
         engine = self.engine
 
-        def subscribe(outlet: Outlet) -> Subscription:
+        def subscribe(outlet: Outlet, encoding: Encoding) -> Subscription:
             event = engine.folder.look(id) or Event(0, Kind.GONE, id)
             first = []
             if event.shown and event.shown.tag != known:

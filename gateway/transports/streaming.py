@@ -1,32 +1,41 @@
-"""SSE and NDJSON over any ASGI server."""
+"""SSE and NDJSON: over the bare connection where our own server offers it, over plain ASGI anywhere else."""
 
 from collections.abc import Callable
+from functools import partial
 
 from sse_starlette.sse import EventSourceResponse
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from gateway.direct import EXTENSION
 from gateway.hub import Hub, Outlet, Subscription
 from gateway.outlets import Pipe
 from gateway.wire import Encoding, Sse
 
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Vary": "Accept"}
 
-Subscribe = Callable[[Outlet], Subscription]
-"""Makes the subscription that a request asked for, onto the outlet it is given, and starts it."""
+Subscribe = Callable[[Outlet, Encoding], Subscription]
+"""Makes the subscription that a request asked for, onto the outlet and in the encoding given, and starts it."""
 
 
 async def stream(
     hub: Hub, subscribe: Subscribe, *, encoding: Encoding, scope: Scope, receive: Receive, send: Send
 ) -> None:
     """Answers with the subscription's blocks until either side ends it."""
+    sse = isinstance(encoding, Sse)
+    media_type = "text/event-stream; charset=utf-8" if sse else "application/x-ndjson"
+    if hand_over := scope.get("extensions", {}).get(EXTENSION):
+        headers = {"content-type": media_type, **HEADERS}
+        if outlet := hand_over([(name.lower().encode(), value.encode()) for name, value in headers.items()]):
+            outlet.lost = partial(hub.unsubscribe, subscribe(outlet, encoding.direct))
+        return
     pipe = Pipe()
     response: Response
-    if isinstance(encoding, Sse):
+    if sse:
         response = EventSourceResponse(aiter(pipe), headers=HEADERS, ping=0)  # the hub's heartbeats serve all
     else:
-        response = StreamingResponse(aiter(pipe), media_type="application/x-ndjson", headers=HEADERS)
-    subscription = subscribe(pipe)
+        response = StreamingResponse(aiter(pipe), media_type=media_type, headers=HEADERS)
+    subscription = subscribe(pipe, encoding)
     try:
         await response(scope, receive, send)
     finally:

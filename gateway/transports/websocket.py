@@ -1,27 +1,51 @@
-"""WebSocket over any ASGI server: the hub's blocks out, a client's messages in."""
+"""WebSocket: over the bare connection where our own server offers it, over plain ASGI anywhere else."""
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from gateway.direct import EXTENSION
 from gateway.hub import Hub, Subscription
 from gateway.outlets import Pipe
 from gateway.transports.streaming import Subscribe
+from gateway.wire import Encoding
 
 Incoming = Callable[[Subscription, str | bytes], bytes]
 """Takes a client's message; what it returns is the answer, empty for none."""
 
 
 async def converse(
-    hub: Hub, subscribe: Subscribe, incoming: Incoming, *, scope: Scope, receive: Receive, send: Send
+    hub: Hub,
+    subscribe: Subscribe,
+    incoming: Incoming,
+    *,
+    encoding: Encoding,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
 ) -> None:
     """Accepts the handshake and serves the subscription until either side ends it."""
+    if hand_over := scope.get("extensions", {}).get(EXTENSION):
+        if outlet := hand_over([]):
+            subscription = subscribe(outlet, encoding.direct)
+            outlet.incoming = partial(incoming, subscription)
+            outlet.lost = partial(hub.unsubscribe, subscription)
+        return
     socket, pipe = WebSocket(scope, receive, send), Pipe()
     await socket.accept()
-    subscription = subscribe(pipe)
+    subscription = subscribe(pipe, encoding)
+    try:
+        await _exchange(socket, pipe, partial(incoming, subscription))
+    finally:
+        hub.unsubscribe(subscription)
+
+
+async def _exchange(socket: WebSocket, pipe: Pipe, incoming: Callable[[str | bytes], bytes]) -> None:
+    """Blocks out and messages in, until either side ends it."""
 
     async def listen() -> None:
         while True:
@@ -29,7 +53,7 @@ async def converse(
             if message["type"] == "websocket.disconnect":
                 return
             text = message.get("text")
-            pipe.write(incoming(subscription, text if text is not None else message.get("bytes") or b""))
+            pipe.write(incoming(text if text is not None else message.get("bytes") or b""))
 
     async def speak() -> None:
         async for block in pipe:
@@ -41,7 +65,6 @@ async def converse(
     try:
         await asyncio.wait((speaking, listening), return_when=asyncio.FIRST_COMPLETED)
     finally:
-        hub.unsubscribe(subscription)
         for task in (speaking, listening):
             task.cancel()
         for outcome in await asyncio.gather(speaking, listening, return_exceptions=True):
