@@ -10,9 +10,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from gateway.dialects import FLAT, SYSTEM, V1
+from gateway.endpoints.base import Endpoint
 from gateway.endpoints.collection import CollectionEndpoint
 from gateway.endpoints.task import TaskEndpoint, in_path, in_query
 from gateway.engine import Engine
@@ -23,36 +24,65 @@ STATIC = next((p for p in (_HERE / "static", _HERE.parent / "static") if p.is_di
 """The pages: within the package where it is installed, beside it in a checkout."""
 
 
-def create_app(settings: Settings | None = None) -> Starlette:
-    """The gateway as an ASGI app; its Engine is at `app.state.engine`. Without settings, those of the environment."""
-    engine = Engine(settings or Settings())
+class Gateway(Starlette):
+    """A Starlette app that looks for polls first: its own routing would cost each of them as much as the answer."""
 
-    @asynccontextmanager
-    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        async with engine.running():
-            yield
+    def __init__(self, engine: Engine) -> None:
+        @asynccontextmanager
+        async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+            async with engine.running():
+                yield
 
-    app = Starlette(routes=routes(engine), lifespan=lifespan, exception_handlers={HTTPException: _json_error})
-    app.state.engine = engine
-    return app
+        self.engine = engine
+        self._by_query, self._by_path = endpoints(engine)
+        super().__init__(
+            routes=routes(self._by_query, self._by_path),
+            lifespan=lifespan,
+            exception_handlers={HTTPException: _json_error},
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            path: str = scope["path"]
+            if endpoint := self._by_query.get(path):
+                return await endpoint(scope, receive, send)
+            cut = path.rfind("/") + 1
+            if endpoint := self._by_path.get(path[:cut]):
+                scope["path_params"] = {"id": path[cut:]}
+                return await endpoint(scope, receive, send)
+        return await super().__call__(scope, receive, send)
 
 
-def routes(engine: Engine) -> list[BaseRoute]:
+def create_app(settings: Settings | None = None) -> Gateway:
+    """The gateway as an ASGI app. Without settings, those of the environment."""
+    return Gateway(Engine(settings or Settings()))
+
+
+Endpoints = dict[str, Endpoint]
+
+
+def endpoints(engine: Engine) -> tuple[Endpoints, Endpoints]:
+    """The URLs whose task is in the query, and those, ending in a slash, whose task is the rest of the path."""
     flat = TaskEndpoint(engine, FLAT, in_query)
-    system = TaskEndpoint(engine, SYSTEM, in_query)
     v1 = TaskEndpoint(engine, V1, in_path)
-    endpoints: dict[str, ASGIApp] = {
+    by_query: Endpoints = {
         "/api/transactions/task": flat,
         "/api/task": flat,
+        "/api/system/tasks": TaskEndpoint(engine, SYSTEM, in_query),
         "/api/v1/tasks": CollectionEndpoint(engine),
-        "/api/v1/tasks/{id:path}": v1,
-        "/get-task-status/{id:path}": v1,
-        "/api/v1/get-task-status/{id:path}": v1,
-        "/api/v1/task/{id:path}": v1,
-        "/api/system/tasks": system,
     }
+    by_path: Endpoints = dict.fromkeys(
+        ("/api/v1/tasks/", "/get-task-status/", "/api/v1/get-task-status/", "/api/v1/task/"), v1
+    )
+    return by_query, by_path
+
+
+def routes(by_query: Endpoints, by_path: Endpoints) -> list[BaseRoute]:
     found: list[BaseRoute] = []
-    for path, endpoint in endpoints.items():
+    for path, endpoint in {
+        **by_query,
+        **{f"{path}{{id:path}}": endpoint for path, endpoint in by_path.items()},
+    }.items():
         found += [Route(path, endpoint), WebSocketRoute(path, endpoint)]
     pages = StaticFiles(directory=STATIC, html=True)
     return [*found, Mount("/static", StaticFiles(directory=STATIC)), Route("/", _Page(pages, "index.html"))]

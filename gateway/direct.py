@@ -20,7 +20,7 @@ MAX_MESSAGE = 65_536
 """Most bytes of a message from a WebSocket client."""
 
 EXTENSION = "gateway.direct"
-"""Where a scope offers to hand its connection over: a call that answers the request's head and returns the outlet."""
+"""Where a scope holds the connection that it came from, for an answer that needs nothing more of ASGI."""
 
 
 def _nobody() -> None:

@@ -54,6 +54,8 @@ class Engine:
 
     def find(self, id: str) -> Event | None:
         """What there is of a task, under whichever spelling of the id its file has."""
+        if self.store.get(id) and (event := self.folder.look(id)):  # what the store knows is an id
+            return event
         if is_id(id):
             for name in spellings(id):
                 if event := self.folder.look(name):

@@ -12,10 +12,9 @@ from contextlib import contextmanager
 from types import FrameType
 
 import uvicorn
-from starlette.applications import Starlette
 from uvicorn.server import HANDLED_SIGNALS
 
-from gateway.engine import Engine
+from gateway.app import Gateway
 from gateway.handover import HttpProtocol, WebSocketProtocol
 from gateway.settings import Settings
 
@@ -33,7 +32,7 @@ class Server(uvicorn.Server):
     first. A signal ends it with exit status 0, a second one at once.
     """
 
-    def __init__(self, app: Starlette, settings: Settings, on_start: Callable[[], None] | None = None) -> None:
+    def __init__(self, app: Gateway, settings: Settings, on_start: Callable[[], None] | None = None) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -51,7 +50,7 @@ class Server(uvicorn.Server):
                 lifespan="on",
             )
         )
-        self._engine: Engine = app.state.engine
+        self._engine = app.engine
         self._on_start = on_start
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

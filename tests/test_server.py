@@ -67,6 +67,7 @@ def test_what_cannot_be_is_a_sentence_and_exit_2(arguments: list[str], says: str
 def test_it_ends_promptly_with_open_streams(start: Callable[..., Gateway], sig: int) -> None:
     one = start()
     one.write("a")
+    one.get("/api/task?task_id=a")
     url = f"{one.url}/api/v1/tasks"
     with (
         httpx.stream("GET", url, headers={"Accept": "text/event-stream"}, timeout=10) as sse,

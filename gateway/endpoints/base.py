@@ -6,8 +6,8 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.dialects import Dialect
 from gateway.engine import Engine
-from gateway.transports.reply import ALWAYS, JSON, Reply, send_reply
-from gateway.transports.request import BadRequestError, Query, Transport, tags, transport
+from gateway.transports.reply import JSON, Reply, send_reply
+from gateway.transports.request import BadRequestError, Query, Transport, transport
 from gateway.wire import Encoding
 
 _ALLOW = (JSON, (b"allow", b"GET, HEAD"))
@@ -28,6 +28,7 @@ class Endpoint(ABC):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         query = Query(scope)
         try:
+            reply: Reply | None
             if scope["type"] == "websocket":
                 reply = await self.converse(query, scope, receive, send)
             elif scope["method"] not in ("GET", "HEAD"):
@@ -42,11 +43,15 @@ class Endpoint(ABC):
     async def _answer(self, query: Query, scope: Scope, receive: Receive, send: Send) -> Reply | None:
         how, wait = transport(query)
         if how is Transport.POLL or scope["method"] == "HEAD":
-            return await self.poll(query, scope)
+            return self.poll_now(query, scope) or await self.poll(query, scope)
         if how is Transport.LONG_POLL:
             return await self.long_poll(query, scope, wait)
         encoding = self.sse if how is Transport.SSE else self.ndjson
         return await self.stream(query, scope, receive, send, encoding)
+
+    def poll_now(self, query: Query, scope: Scope) -> Reply | None:
+        """The answer to a poll where nothing has to be waited for."""
+        return None
 
     @abstractmethod
     async def poll(self, query: Query, scope: Scope) -> Reply: ...
@@ -61,16 +66,6 @@ class Endpoint(ABC):
 
     @abstractmethod
     async def converse(self, query: Query, scope: Scope, receive: Receive, send: Send) -> Reply | None: ...
-
-
-def tagged(tag: str, body: bytes, query: Query) -> Reply:
-    """The state with its ETag, or 304 where the client has it."""
-    headers = (*ALWAYS, (b"etag", b'"%b"' % tag.encode()))
-    if known := query.header(b"if-none-match"):
-        named = tags(known)
-        if tag in named or "*" in named:
-            return Reply(304, b"", headers)
-    return Reply(200, body, headers)
 
 
 def last_event(query: Query) -> str | None:

@@ -8,13 +8,13 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from gateway.dialects import ITEM, v1_status
-from gateway.endpoints.base import Endpoint, last_event, tagged
+from gateway.endpoints.base import Endpoint, last_event
 from gateway.engine import Engine
 from gateway.hub import Outlet, Subscription
 from gateway.sources.folder import SLICE
 from gateway.store import Event
 from gateway.tasks import Task, is_id, spellings
-from gateway.transports.reply import Reply
+from gateway.transports.reply import Reply, State
 from gateway.transports.request import BadRequestError, Query, number, period, tags
 from gateway.transports.streaming import Subscribe, stream
 from gateway.transports.websocket import converse, error
@@ -53,7 +53,8 @@ class CollectionEndpoint(Endpoint):
             tasks = [task for task in tasks if _has(task, status)]
         items = b",".join([ITEM.body(task) for task in tasks])
         body = b'{"status":"success","payload":{"tasks":[%b],"next":%b}}' % (items, msgspec.json.encode(after))
-        return tagged(hashlib.blake2b(body, digest_size=12).hexdigest(), body, query)
+        state = State(hashlib.blake2b(body, digest_size=12).hexdigest(), body)
+        return state.to(tags(query.header(b"if-none-match")))
 
     async def _page(
         self, limit: int, status: str | None, after: tuple[int, str] | None
@@ -77,8 +78,8 @@ class CollectionEndpoint(Endpoint):
         known = tags(query.header(b"if-none-match")) - {"*"}
         async with self.engine.listening(_ids(query), wait) as bell:
             reply = await self.poll(query, scope)
-            known = known or tags(reply.tag)
-            while tags(reply.tag) <= known and await bell.heard():
+            known = known or {reply.tag}
+            while reply.tag in known and await bell.heard():
                 reply = await self.poll(query, scope)
         return reply
 

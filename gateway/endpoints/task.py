@@ -5,12 +5,12 @@ from collections.abc import Callable
 from starlette.types import Receive, Scope, Send
 
 from gateway.dialects import MISSING, NOT_FOUND, TOO_LARGE, Dialect
-from gateway.endpoints.base import Endpoint, last_event, tagged
+from gateway.endpoints.base import Endpoint, last_event
 from gateway.engine import Engine
 from gateway.hub import Outlet, Subscription
 from gateway.store import Event, Kind
-from gateway.tasks import is_id
-from gateway.transports.reply import ALWAYS, Reply
+from gateway.tasks import Task, is_id
+from gateway.transports.reply import ALWAYS, Reply, State
 from gateway.transports.request import Query, tags
 from gateway.transports.streaming import Subscribe, stream
 from gateway.transports.websocket import converse, error
@@ -18,6 +18,9 @@ from gateway.wire import Bodies, Encoding, Ndjson, Sse
 
 SETTLES = 2.0
 """Seconds that a poll waits for a file that was never whole so far: longer than a torn one is tried again."""
+
+MOST_READY = 1_000
+"""So many answers are kept for the next poll."""
 
 IdOf = Callable[[Query, Scope], str]
 
@@ -36,13 +39,16 @@ class TaskEndpoint(Endpoint):
         super().__init__(engine, Sse(dialect), Ndjson(dialect), Bodies(dialect))
         self.dialect = dialect
         self._id_of = id_of
+        self._ready: dict[str, tuple[Task, State]] = {}  # answers that were given last
+
+    def poll_now(self, query: Query, scope: Scope) -> Reply | None:
+        id = self._id_of(query, scope)
+        event = self.engine.find(id)
+        return None if event and not event.settled else self._reply(id, event, query)
 
     async def poll(self, query: Query, scope: Scope) -> Reply:
         id = self._id_of(query, scope)
-        event = self.engine.find(id)
-        if event and not event.settled:
-            event = await self.engine.appears(id, SETTLES)
-        return self._reply(id, event, query)
+        return self._reply(id, await self.engine.appears(id, SETTLES), query)
 
     async def long_poll(self, query: Query, scope: Scope, wait: float) -> Reply:
         """Answers once the state is final or another than the client's, or than the first where it names none."""
@@ -92,12 +98,23 @@ class TaskEndpoint(Endpoint):
 
     def _reply(self, id: str, event: Event | None, query: Query) -> Reply:
         if event and event.shown:
-            return tagged(event.shown.tag, self.dialect.body(event.shown), query)
+            return self._state(event.shown).to(tags(query.header(b"if-none-match")))
         if event:
             return Reply(500, self.dialect.failure(TOO_LARGE, 500, event.id))
         if not id and self._id_of is in_query:
             return Reply(400, self.dialect.failure(MISSING, 400, ""))
         return Reply(404, self.dialect.failure(NOT_FOUND, 404, id[:250]))
+
+    def _state(self, task: Task) -> State:
+        """The answer for a task, made anew only when the task is."""
+        ready = self._ready.get(task.id)
+        if ready and ready[0] is task:
+            return ready[1]
+        if len(self._ready) >= MOST_READY:
+            self._ready.clear()
+        state = State(task.tag, self.dialect.body(task))
+        self._ready[task.id] = (task, state)
+        return state
 
     def _subscriber(self, id: str, known: str | None) -> Subscribe:
         """Subscribes from the task's state as it is then, unless the client has it, to its final one."""

@@ -8,14 +8,16 @@ import heapq
 import logging
 import os
 import stat
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import anyio
-from watchfiles import awatch
+from watchfiles._rust_notify import RustNotify
 
 from gateway.sources.files import Signature, compare, read
 from gateway.store import Event, Kind, Store
@@ -31,6 +33,9 @@ SLICE = 200
 
 SMALL = 2_000
 """A folder of so many files is scanned within a few milliseconds."""
+
+QUIET, CALM = 1_000, 4
+"""After so many milliseconds without a change, it is looked for so many times more rarely: idling costs less."""
 
 APPEARS, REWATCH = 0.2, 30.0
 """Seconds between looks for a folder that is not there; until a watcher that could not start is tried again."""
@@ -77,7 +82,7 @@ class Folder:
         self._unsettled: set[str] = set()  # those of which stat cannot tell a further write
         self._torn: dict[str, Torn] = {}
         self._kick = asyncio.Event()  # reconcile now
-        self._moved = anyio.Event()  # the folder that is watched is not the one at the path any more
+        self._moved = threading.Event()  # the folder that is watched is not the one at the path any more
         self._identity: tuple[int, int] | None = None
         self._complaint = ""
 
@@ -235,7 +240,7 @@ class Folder:
         """Watches the folder that is there; waits for one that is not, and moves on to one that replaces it."""
         while True:
             self._identity = identity_of(self.tasks)
-            self._moved = anyio.Event()
+            self._moved = threading.Event()
             self._kick.set()  # the scan comes after the watch has begun, so that nothing falls between
             if self._identity is None or not self._watch_at_all:
                 self.watching = False
@@ -251,19 +256,28 @@ class Folder:
                 await asyncio.sleep(REWATCH)
 
     async def _follow(self) -> None:
-        self.watching = True
-        async for changes in awatch(
-            self.tasks,
-            watch_filter=None,
-            debounce=self._debounce,
-            step=self._step,
-            recursive=False,
-            stop_event=self._moved,
+        """Takes up hints until the folder is another one. Looks closely while things happen, calmly when not."""
+        loop, step = asyncio.get_running_loop(), self._step
+        with (
+            RustNotify([str(self.tasks)], False, False, 0, False, False) as watcher,
+            ThreadPoolExecutor(1, "watch") as thread,
         ):
-            hints = [path[len(self._prefix) : -5] for _, path in changes if path.endswith(".json")]
-            await self._refresh_all(filter(is_id, hints))
-            if len(hints) < len(changes) and identity_of(self.tasks) != self._identity:
-                return
+            self.watching = True
+            try:
+                while not self._moved.is_set():
+                    watching = partial(watcher.watch, self._debounce, step, QUIET, self._moved)
+                    found = await loop.run_in_executor(thread, watching)
+                    step = CALM * self._step if isinstance(found, str) else self._step
+                    if isinstance(found, set):
+                        await self._take_up(found)
+            finally:
+                self._moved.set()  # ends the thread, too
+
+    async def _take_up(self, changes: set[tuple[int, str]]) -> None:
+        hints = [path[len(self._prefix) : -5] for _, path in changes if path.endswith(".json")]
+        await self._refresh_all(filter(is_id, hints))
+        if len(hints) < len(changes) and identity_of(self.tasks) != self._identity:
+            self._moved.set()
 
     async def _until_moved(self) -> None:
         while identity_of(self.tasks) == self._identity:

@@ -1,31 +1,57 @@
 """Whole answers: a status, a JSON body and what goes with it."""
 
-from typing import NamedTuple
+from collections.abc import Iterable
 
 from starlette.types import Scope, Send
 
+from gateway.direct import EXTENSION
+
 JSON = (b"content-type", b"application/json")
-ALWAYS = (JSON, (b"cache-control", b"no-cache"), (b"vary", b"Accept"))
+ALWAYS = (JSON, (b"vary", b"Accept"))
+
+Header = tuple[bytes, bytes]
 
 
-class Reply(NamedTuple):
-    status: int
-    body: bytes
-    headers: tuple[tuple[bytes, bytes], ...] = ALWAYS
+class Reply:
+    """An answer that can be sent again and again."""
 
-    @property
-    def tag(self) -> str:
-        return dict(self.headers).get(b"etag", b"").decode()
+    __slots__ = ("body", "head", "headers", "status", "tag")
+
+    def __init__(self, status: int, body: bytes, headers: tuple[Header, ...] = ALWAYS, *, tag: str = "") -> None:
+        self.status, self.body, self.tag = status, body, tag
+        if tag:
+            headers += ((b"etag", b'"%b"' % tag.encode()),)
+        if status not in (204, 304):
+            headers += ((b"content-length", str(len(body)).encode()),)
+        self.headers = headers
+        self.head = head_of(headers)
+
+
+class State:
+    """The answer that shows one state, and the 304 for who has it."""
+
+    __slots__ = ("not_modified", "ok")
+
+    def __init__(self, tag: str, body: bytes) -> None:
+        self.ok = Reply(200, body, tag=tag)
+        self.not_modified = Reply(304, b"", tag=tag)
+
+    def to(self, known: set[str]) -> Reply:
+        """What a client gets that has the states of these tags (If-None-Match)."""
+        return self.not_modified if known and (self.ok.tag in known or "*" in known) else self.ok
+
+
+def head_of(headers: Iterable[Header]) -> bytes:
+    """Headers as they go over the wire, with the empty line at their end."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers]) + b"\r\n"
 
 
 async def send_reply(scope: Scope, send: Send, reply: Reply) -> None:
     """Answers a request; refuses a WebSocket handshake with the same answer (ASGI "Websocket Denial Response")."""
-    prefix = "websocket.http." if scope["type"] == "websocket" else "http."
-    headers = [*reply.headers]
-    body = reply.body
-    if reply.status not in (204, 304):
-        headers.append((b"content-length", str(len(body)).encode()))
-    if scope.get("method") == "HEAD":
-        body = b""
-    await send({"type": f"{prefix}response.start", "status": reply.status, "headers": headers})
-    await send({"type": f"{prefix}response.body", "body": body})
+    body = b"" if scope.get("method") == "HEAD" else reply.body
+    prefix = "websocket.http" if scope["type"] == "websocket" else "http"
+    direct = scope.get("extensions", {}).get(EXTENSION) if prefix == "http" else None
+    if direct and direct.answer(reply.status, reply.head, body):
+        return
+    await send({"type": f"{prefix}.response.start", "status": reply.status, "headers": reply.headers})
+    await send({"type": f"{prefix}.response.body", "body": body})

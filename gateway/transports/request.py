@@ -25,13 +25,24 @@ class Transport(Enum):
     NDJSON = auto()
 
 
+_HEADERS = frozenset({b"accept", b"prefer", b"if-none-match", b"last-event-id"})
+
+
 class Query:
-    """The headers and the parameters of one request; of a repeated header all values, of a parameter the first."""
+    """The headers and the parameters of one request that mean something here; of a repeated header all values."""
+
+    __slots__ = ("_headers", "_params", "_raw")
 
     def __init__(self, scope: Scope) -> None:
-        self._headers: list[tuple[bytes, bytes]] = scope["headers"]
+        self._headers = [header for header in scope["headers"] if header[0] in _HEADERS]
         self._raw: bytes = scope["query_string"]
-        self._parsed: dict[str, list[str]] | None = None
+        self._params: dict[str, list[str]] | None = None
+
+    def plain(self) -> bool:
+        """Whether nothing in it can ask for anything but a poll."""
+        return b"wait=" not in self._raw and all(
+            name == b"if-none-match" or value == b"*/*" for name, value in self._headers
+        )
 
     def header(self, name: bytes) -> str:
         found = [value for key, value in self._headers if key == name]
@@ -42,18 +53,25 @@ class Query:
         return found[0] if found else None
 
     def params(self, name: str) -> list[str] | None:
-        if not self._raw:
-            return None
-        if self._parsed is None:
-            try:
-                self._parsed = parse_qs(self._raw.decode("latin-1"), keep_blank_values=True, max_num_fields=1100)
-            except ValueError:
-                raise BadRequestError("Too many parameters") from None
-        return self._parsed.get(name)
+        if self._params is None:
+            self._params = _parse(self._raw.decode("latin-1"))
+        return self._params.get(name)
+
+
+def _parse(query: str) -> dict[str, list[str]]:
+    if "&" not in query and "%" not in query and "+" not in query:  # nearly always: one plain parameter
+        name, _, value = query.partition("=")
+        return {name: [value]} if name else {}
+    try:
+        return parse_qs(query, keep_blank_values=True, max_num_fields=1100)
+    except ValueError:
+        raise BadRequestError("Too many parameters") from None
 
 
 def transport(query: Query) -> tuple[Transport, float]:
     """Which transport was asked for, in the order of the contract, and for a long-poll how many seconds it may wait."""
+    if query.plain():
+        return Transport.POLL, 0
     accepted = _media_types(query.header(b"accept"))
     if "text/event-stream" in accepted:
         return Transport.SSE, 0

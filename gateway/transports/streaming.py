@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.direct import EXTENSION
 from gateway.hub import Hub, Outlet, Subscription
 from gateway.outlets import Pipe
+from gateway.transports.reply import head_of
 from gateway.wire import Encoding, Sse
 
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Vary": "Accept"}
@@ -24,9 +25,9 @@ async def stream(
     """Answers with the subscription's blocks until either side ends it."""
     sse = isinstance(encoding, Sse)
     media_type = "text/event-stream; charset=utf-8" if sse else "application/x-ndjson"
-    if hand_over := scope.get("extensions", {}).get(EXTENSION):
-        headers = {"content-type": media_type, **HEADERS}
-        if outlet := hand_over([(name.lower().encode(), value.encode()) for name, value in headers.items()]):
+    if direct := scope.get("extensions", {}).get(EXTENSION):
+        headers = {"Content-Type": media_type, **HEADERS}.items()
+        if outlet := direct.hand_over(head_of((name.lower().encode(), value.encode()) for name, value in headers)):
             outlet.lost = partial(hub.unsubscribe, subscribe(outlet, encoding.direct))
         return
     pipe = Pipe()

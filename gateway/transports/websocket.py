@@ -29,8 +29,8 @@ async def converse(
     send: Send,
 ) -> None:
     """Accepts the handshake and serves the subscription until either side ends it."""
-    if hand_over := scope.get("extensions", {}).get(EXTENSION):
-        if outlet := hand_over([]):
+    if direct := scope.get("extensions", {}).get(EXTENSION):
+        if outlet := direct.hand_over():
             subscription = subscribe(outlet, encoding.direct)
             outlet.incoming = partial(incoming, subscription)
             outlet.lost = partial(hub.unsubscribe, subscription)
