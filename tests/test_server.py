@@ -76,6 +76,8 @@ def test_it_ends_promptly_with_open_streams(start: Callable[..., Gateway], sig: 
         ThreadPoolExecutor() as pool,
     ):
         waiting = pool.submit(one.get, "/api/v1/tasks?wait=50")
+        with pytest.raises(TimeoutError):
+            waiting.result(0.3)
         lines = sse.iter_lines()
         while "synced" not in next(lines):
             pass
