@@ -3,10 +3,9 @@
 import asyncio
 import contextlib
 import inspect
-import logging
 import socket
 import tempfile
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,52 +13,20 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
-from rich.console import Console
-from rich.logging import RichHandler
 
 from gateway import demo as backend
-from gateway.app import create_app
-from gateway.server import BindError, Server, listen
+from gateway import process
+from gateway.server import BindError, listen
 from gateway.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-console = Console(stderr=True, highlight=False)
 
 
-def _options(command: Callable[..., None], *leave_out: str) -> Callable[..., None]:
-    """Gives a command an option for every setting. One that is not given is left to the environment and `.env`."""
-
-    def option(name: str, field: FieldInfo) -> inspect.Parameter:
-        kind = {bool: bool, int: int, float: float, Path: Path}.get(field.annotation or str, str)  # type: ignore[arg-type]
-        text = f"{field.description} \\[env: GATEWAY_{name.upper()}]"
-        if not field.is_required():
-            shown = ", ".join(field.default) if isinstance(field.default, list) else field.default
-            text += f" \\[default: {shown}]"
-        hint = (list[str] if isinstance(field.default, list) else kind) | None
-        annotation = Annotated[hint, typer.Option(help=text, show_default=False)]  # type: ignore[valid-type]
-        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-
-    fields = [option(name, field) for name, field in Settings.model_fields.items() if name not in leave_out]
-    own = [p for p in inspect.signature(command).parameters.values() if p.kind is not p.VAR_KEYWORD]
-    command.__signature__ = inspect.Signature([*own, *fields])  # type: ignore[attr-defined]
-    return command
-
-
-def _settings(given: dict[str, Any]) -> Settings:
-    try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0])
-        reason = "is needed" if first["type"] == "missing" else first["msg"].removeprefix("Value error, ")
-        raise _Refusal(f"--{name.replace('_', '-')} (GATEWAY_{name.upper()}): {reason}") from None
-
-
-class _Refusal(typer.Exit):
+class Refusal(typer.Exit):
     """Ends the command with one sentence and exit status 2."""
 
     def __init__(self, sentence: str) -> None:
-        console.print(f"gateway: {sentence}", markup=False, soft_wrap=True)
+        process.say(f"gateway: {sentence}")
         super().__init__(2)
 
 
@@ -73,7 +40,11 @@ def serve(**given: Any) -> None:
     """Serve the Tasks folder of a data path."""
     settings = _settings(given)
     with _listening(settings) as sockets:
-        _run(_serve(settings, sockets, f"Serving {settings.data_path} at {_urls(sockets)}"))
+        says = f"Serving {settings.data_path} at {_urls(sockets)}"
+        if settings.workers > 1:
+            process.serve_with_workers(settings, sockets, says)
+        else:
+            process.serve(settings, sockets, says)
 
 
 @app.command()
@@ -84,7 +55,7 @@ def demo(**given: Any) -> None:
         tasks.mkdir()
         settings = _settings({**given, "data_path": Path(scratch)})
         with _listening(settings) as sockets:
-            _run(_serve(settings, sockets, _lines_to_try(_urls(sockets).split()[0]), tasks))
+            process.serve(settings, sockets, _lines_to_try(_urls(sockets).split()[0]), partial(_play, tasks))
 
 
 def _lines_to_try(url: str) -> str:
@@ -100,22 +71,6 @@ Ctrl-C ends it.
 """
 
 
-async def _serve(settings: Settings, sockets: list[socket.socket], says: str, play_into: Path | None = None) -> None:
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(name)s: %(message)s", handlers=[RichHandler(console=console)]
-    )
-    for noisy in ("watchfiles", "uvicorn.error", "sse_starlette"):
-        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
-    started = partial(console.print, says, markup=False, soft_wrap=True)
-    server = Server(create_app(settings), settings, started)
-    playing = asyncio.create_task(_play(play_into)) if play_into else None
-    await server.serve(sockets)
-    if playing:
-        playing.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await playing
-
-
 async def _play(tasks: Path) -> None:
     async def guided() -> None:
         while True:  # the task of the lines to try: always there, and often running
@@ -127,12 +82,22 @@ async def _play(tasks: Path) -> None:
         group.create_task(backend.play(tasks))
 
 
+def _settings(given: dict[str, Any]) -> Settings:
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        reason = "is needed" if first["type"] == "missing" else first["msg"].removeprefix("Value error, ")
+        raise Refusal(f"--{name.replace('_', '-')} (GATEWAY_{name.upper()}): {reason}") from None
+
+
 @contextlib.contextmanager
 def _listening(settings: Settings) -> Iterator[list[socket.socket]]:
     try:
         sockets = listen(settings.bind)
     except BindError as error:
-        raise _Refusal(f"{error}: choose another address with --bind HOST:PORT") from None
+        raise Refusal(f"{error}: choose another address with --bind HOST:PORT") from None
     try:
         yield sockets
     finally:
@@ -147,24 +112,30 @@ def _urls(sockets: list[socket.socket]) -> str:
         host, port = opened.getsockname()[:2]
         hosts.setdefault(port, []).append(f"[{host}]" if ":" in host else host)
     both = ["127.0.0.1", "[::1]"]
-    return " ".join(
-        f"http://{h}:{port}" for port, found in hosts.items() for h in (["localhost"] if found == both else found)
-    )
+    shown = {port: ["localhost"] if found == both else found for port, found in hosts.items()}
+    return " ".join(f"http://{host}:{port}" for port, found in shown.items() for host in found)
 
 
-def _run(serving: Coroutine[Any, Any, None]) -> None:
-    try:
-        import uvloop  # noqa: PLC0415 - not on every platform
+def _options(command: Callable[..., None], *leave_out: str) -> None:
+    """Gives a command an option for every setting. One that is not given is left to the environment and `.env`."""
 
-        factory = uvloop.new_event_loop
-    except ImportError:
-        factory = None
-    with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(serving)
+    def option(name: str, field: FieldInfo) -> inspect.Parameter:
+        kind = {bool: bool, int: int, float: float, Path: Path}.get(field.annotation or str, str)  # type: ignore[arg-type]
+        text = f"{field.description} \\[env: GATEWAY_{name.upper()}]"
+        if not field.is_required():
+            shown = ", ".join(field.default) if isinstance(field.default, list) else field.default
+            text += f" \\[default: {shown}]"
+        hint = (list[str] if isinstance(field.default, list) else kind) | None
+        annotation = Annotated[hint, typer.Option(help=text, show_default=False)]  # type: ignore[valid-type]
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+    fields = [option(name, field) for name, field in Settings.model_fields.items() if name not in leave_out]
+    own = [p for p in inspect.signature(command).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    command.__signature__ = inspect.Signature([*own, *fields])  # type: ignore[attr-defined]
 
 
 _options(serve)
-_options(demo, "data_path")
+_options(demo, "data_path", "workers")
 
 
 def main() -> None:

@@ -21,6 +21,10 @@ from gateway.settings import Settings
 log = logging.getLogger("gateway.server")
 
 
+BACKLOG = 65_535
+"""Connections that may wait to be accepted; the system takes what it allows (on Linux net.core.somaxconn)."""
+
+
 class BindError(OSError):
     """An address that cannot be listened on; the text says which and why."""
 
@@ -45,11 +49,12 @@ class Server(uvicorn.Server):
                 access_log=settings.access_log,
                 proxy_headers=False,
                 server_header=False,
-                backlog=4096,
+                backlog=BACKLOG,
                 timeout_graceful_shutdown=settings.grace,
                 lifespan="on",
             )
         )
+        self.ending_signals: tuple[int, ...] = HANDLED_SIGNALS
         self._engine = app.engine
         self._on_start = on_start
 
@@ -69,7 +74,7 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        before = {sig: signal.signal(sig, self.handle_exit) for sig in HANDLED_SIGNALS}
+        before = {sig: signal.signal(sig, self.handle_exit) for sig in self.ending_signals}
         try:
             yield
         finally:
@@ -141,7 +146,7 @@ def _open(family: socket.AddressFamily, address: str, port: int) -> socket.socke
         if family == socket.AF_INET6:
             opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         opened.bind((address, port))
-        opened.listen(4096)  # tells now whether another one listens there
+        opened.listen(BACKLOG)  # tells now whether another one listens there
     except OSError:
         opened.close()
         raise

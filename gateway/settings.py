@@ -17,6 +17,7 @@ class Settings(BaseSettings):
     bind: Annotated[list[str], NoDecode] = Field(
         DOCUMENTED, description="HOST:PORT to listen on; a host name is taken on IPv4 and IPv6. Repeatable."
     )
+    workers: int = Field(1, ge=1, le=256, description="Processes that serve, each on the same addresses.")
     recent: float = Field(86_400, gt=0, description="Seconds for which an unchanged task stays in snapshots.")
     recent_tasks: int = Field(10_000, ge=1, description="Most tasks held in memory for snapshots.")
     recent_bytes: int = Field(128 << 20, ge=65_536, description="Most bytes of task files held in memory.")

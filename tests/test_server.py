@@ -169,3 +169,57 @@ def test_no_answer_names_a_path_or_a_version(gateway: Gateway, name: str) -> Non
         assert str(gateway.data) not in response.text + str(response.headers)
         if gateway.kind == "gateway":
             assert "server" not in response.headers
+
+
+def test_workers_serve_the_same_and_die_together(start: Callable[..., Gateway]) -> None:
+    one = start("--workers", "2")
+    one.write("a", progress=1)
+    until(lambda: one.get("/api/task?task_id=a").status_code == 200)
+    cursor = ""
+    epochs = set()
+    for _ in range(40):  # each connection lands on either of them
+        with one.sse(f"/api/v1/tasks?cursor={cursor}" if cursor else "/api/v1/tasks") as events:
+            names = []
+            for event in events:
+                names.append(event.event)
+                if event.event == "synced":
+                    break
+            epoch = event.id.rpartition("-")[0]
+            if cursor:
+                resumed = cursor.startswith(f"{epoch}-")
+                assert names == (["synced"] if resumed else ["reset", "message", "synced"])
+            cursor = event.id
+            epochs.add(epoch)
+    assert len(epochs) == 2
+    with one.sse("/api/task?task_id=a") as events:
+        tag = next(events).id
+    for _ in range(8):  # a single task resumes at any worker
+        with one.sse("/api/task?task_id=a", Last_Event_ID=tag) as events:
+            assert next(events).event == "synced"
+    assert one.stop() == 0
+    with pytest.raises(httpx.ConnectError):
+        one.get("/")
+
+
+def test_a_worker_that_dies_is_replaced_and_orphans_end(start: Callable[..., Gateway]) -> None:
+    one = start("--workers", "2")
+
+    def workers() -> list[int]:
+        children = Path(f"/proc/{one.process.pid}/task/{one.process.pid}/children")
+        if not children.exists():
+            pytest.skip("no /proc here")
+        return [
+            p
+            for p in map(int, children.read_text().split())
+            if b"spawn_main" in Path(f"/proc/{p}/cmdline").read_bytes()
+        ]
+
+    until(lambda: one.get("/api/task").status_code == 400)
+    until(lambda: len(workers()) == 2)
+    victim = workers()[0]
+    os.kill(victim, signal.SIGKILL)
+    until(lambda: len(workers()) == 2 and victim not in workers())
+    left = workers()
+    one.process.kill()
+    one.process.wait(5)
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in left))
