@@ -6,16 +6,22 @@ import inspect
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import rich.progress
+import rich.table
 import typer
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
+from rich.console import Console
 
 from gateway import demo as backend
 from gateway import process
+from gateway.bench.run import BenchError, Load, measure
 from gateway.server import BindError, listen
 from gateway.settings import Settings
 
@@ -56,6 +62,54 @@ def demo(**given: Any) -> None:
         settings = _settings({**given, "data_path": Path(scratch)})
         with _listening(settings) as sockets:
             process.serve(settings, sockets, _lines_to_try(_urls(sockets).split()[0]), partial(_play, tasks))
+
+
+class Transport(StrEnum):
+    SSE = "sse"
+    NDJSON = "ndjson"
+    WS = "ws"
+
+
+@app.command()
+def bench(
+    subscribers: Annotated[int, typer.Option(min=1, max=50_000, help="Connections to hold.")] = 1_000,
+    rate: Annotated[float, typer.Option(min=0.1, max=100_000, help="Writes a second.")] = 50,
+    tasks: Annotated[int, typer.Option(min=1, max=100_000, help="Tasks that are written in turn.")] = 10,
+    seconds: Annotated[float, typer.Option(min=1, max=600, help="How long to measure.")] = 10,
+    transport: Annotated[Transport, typer.Option(help="How the subscribers connect.")] = Transport.SSE,
+    own: Annotated[bool, typer.Option("--own", help="Each subscriber follows a task of its own.")] = False,
+    finished: Annotated[int, typer.Option(min=0, max=1_000_000, help="Finished tasks in the folder besides.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Measure what this machine can do: latency, events, processor time and memory, on loopback."""
+    load = Load(
+        subscribers=subscribers,
+        rate=rate,
+        tasks=max(tasks, subscribers) if own else tasks,
+        seconds=seconds,
+        transport=transport.value,
+        own=own,
+        finished=finished,
+    )
+    process.raise_descriptor_limit()
+    try:
+        with rich.progress.Progress(console=process.console, transient=True) as bar:
+            running = bar.add_task(f"{subscribers} subscribers, {rate:g} writes a second", total=seconds)
+            figures = measure(load, lambda done: bar.update(running, completed=done))
+    except BenchError as error:
+        process.say(f"gateway: {error}")
+        raise typer.Exit(1) from None
+    if as_json:
+        Console().print_json(data={**asdict(load), **figures})
+    else:
+        Console().print(_table(figures))
+
+
+def _table(figures: dict[str, Any]) -> rich.table.Table:
+    table = rich.table.Table("figure", rich.table.Column("value", justify="right"))
+    for name, value in figures.items():
+        table.add_row(name.replace("_", " "), "not known here" if value is None else f"{value:,.2f}")
+    return table
 
 
 def _lines_to_try(url: str) -> str:

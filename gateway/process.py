@@ -115,6 +115,11 @@ def _prepare(settings: Settings) -> None:
     )
     for noisy in ("watchfiles", "uvicorn.error", "sse_starlette"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
+    raise_descriptor_limit()
+
+
+def raise_descriptor_limit() -> None:
+    """As many connections as the system allows this user."""
     if sys.platform != "win32":
         import resource  # noqa: PLC0415 - POSIX only
 

@@ -1,5 +1,6 @@
 """The process: addresses, signals, refusals, and the command line that a user types."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -7,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -29,6 +30,16 @@ def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
         check=False,
         env={**os.environ, "COLUMNS": "200", **env},
     )
+
+
+@contextlib.contextmanager
+def ended(process: "subprocess.Popen[str]") -> Iterator[None]:
+    """Leaves no process behind, whatever a test finds."""
+    try:
+        yield
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_a_taken_port_is_a_sentence_and_exit_2(tmp_path: Path) -> None:
@@ -119,13 +130,13 @@ def test_settings_from_the_environment_and_dotenv(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "gateway", "serve"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
     )
-    assert process.stderr
-    line = process.stderr.readline()
-    assert str(tmp_path) in line
-    assert line.count("http://127.0.0.1:") == 2
-    process.terminate()
-    assert process.wait(10) == 0
-    process.stderr.close()
+    with ended(process):
+        assert process.stderr
+        line = process.stderr.readline()
+        assert str(tmp_path) in line
+        assert line.count("http://127.0.0.1:") == 2
+        process.terminate()
+        assert process.wait(10) == 0
 
 
 def test_the_demo_plays_what_the_documents_show(tmp_path: Path) -> None:
@@ -135,20 +146,20 @@ def test_the_demo_plays_what_the_documents_show(tmp_path: Path) -> None:
         text=True,
         env={**os.environ, "TMPDIR": str(tmp_path)},
     )
-    assert process.stderr
-    printed = ""
-    while "Ctrl-C" not in printed:
-        printed += process.stderr.readline()
-    url = f"http://127.0.0.1:{port_of(printed)}"
-    assert f"{url}/" in printed
-    assert "curl -N" in printed
-    until(lambda: len(httpx.get(f"{url}/api/v1/tasks").json()["payload"]["tasks"]) >= 3, 20)
-    items = httpx.get(f"{url}/api/v1/tasks").json()["payload"]["tasks"]
-    messages = {m for play in PLAYS.values() for m in (*play[0], play[1])} | set(FAILURES)
-    assert {item["message"] for item in items} <= messages | {"Waiting for a free worker..."}
-    process.send_signal(signal.SIGINT)
-    assert process.wait(10) == 0
-    process.stderr.close()
+    with ended(process):
+        assert process.stderr
+        printed = ""
+        while "Ctrl-C" not in printed:
+            printed += process.stderr.readline()
+        url = f"http://127.0.0.1:{port_of(printed)}"
+        assert f"{url}/" in printed
+        assert "curl -N" in printed
+        until(lambda: len(httpx.get(f"{url}/api/v1/tasks").json()["payload"]["tasks"]) >= 3, 20)
+        items = httpx.get(f"{url}/api/v1/tasks").json()["payload"]["tasks"]
+        messages = {m for play in PLAYS.values() for m in (*play[0], play[1])} | set(FAILURES)
+        assert {item["message"] for item in items} <= messages | {"Waiting for a free worker..."}
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
     assert list(tmp_path.glob("gateway-demo-*")) == []
 
 

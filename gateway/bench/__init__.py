@@ -1,0 +1,1 @@
+"""`gateway bench`: what this machine can do, measured with the gateway's own stack. Loopback only."""
