@@ -111,6 +111,33 @@ def test_it_ends_promptly_with_open_streams(start: Callable[..., Gateway], sig: 
     assert "Traceback" not in "".join(one.lines)
 
 
+def test_a_plain_asgi_server_can_end_with_open_streams(start: Callable[..., Gateway]) -> None:
+    one = start(kind="uvicorn")
+    url = f"{one.url}/api/v1/tasks"
+    with (
+        httpx.stream("GET", url, headers={"Accept": "text/event-stream"}, timeout=10) as sse,
+        httpx.stream("GET", url, headers={"Accept": "application/x-ndjson"}, timeout=10) as ndjson,
+        connect(f"ws://127.0.0.1:{one.port}/api/v1/tasks"),
+    ):
+        assert next(sse.iter_lines())
+        assert next(ndjson.iter_lines()) == ""
+        started = time.monotonic()
+        one.stop()
+    assert time.monotonic() - started < 5
+    assert "Traceback" not in "".join(one.lines)
+
+
+def test_http_1_0_gets_a_stream_without_chunks(start: Callable[..., Gateway]) -> None:
+    one = start()
+    one.write("a", "success", 100)
+    for accept, wanted in (("text/event-stream", b"data: {"), ("application/x-ndjson", b'{"cursor"'), ("*/*", b"{")):
+        with socket.create_connection(("127.0.0.1", one.port), 10) as s:
+            s.sendall(f"GET /api/task?task_id=a HTTP/1.0\r\nAccept: {accept}\r\n\r\n".encode())
+            head, _, body = b"".join(iter(lambda: s.recv(65_536), b"")).partition(b"\r\n\r\n")
+        assert wanted in body
+        assert head.startswith(b"HTTP/1.1 200")
+
+
 def test_localhost_answers_on_both_families(start: Callable[..., Gateway]) -> None:
     port = free_port()
     one = start("--bind", f"localhost:{port}")

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from functools import partial
 
 from sse_starlette.sse import EventSourceResponse
-from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from gateway.direct import EXTENSION
@@ -23,19 +22,15 @@ async def stream(
     hub: Hub, subscribe: Subscribe, *, encoding: Encoding, scope: Scope, receive: Receive, send: Send
 ) -> None:
     """Answers with the subscription's blocks until either side ends it."""
-    sse = isinstance(encoding, Sse)
-    media_type = "text/event-stream; charset=utf-8" if sse else "application/x-ndjson"
+    media_type = "text/event-stream; charset=utf-8" if isinstance(encoding, Sse) else "application/x-ndjson"
     if direct := scope.get("extensions", {}).get(EXTENSION):
         headers = {"Content-Type": media_type, **HEADERS}.items()
         if outlet := direct.hand_over(head_of((name.lower().encode(), value.encode()) for name, value in headers)):
             outlet.lost = partial(hub.unsubscribe, subscribe(outlet, encoding.direct))
         return
     pipe = Pipe()
-    response: Response
-    if sse:
-        response = EventSourceResponse(aiter(pipe), headers=HEADERS, ping=0)  # the hub's heartbeats serve all
-    else:
-        response = StreamingResponse(aiter(pipe), media_type=media_type, headers=HEADERS)
+    # NDJSON, too: this response ends when its server is told to, where others hold up its end. The hub's heartbeats do.
+    response = EventSourceResponse(aiter(pipe), media_type=media_type, headers=HEADERS, ping=0)
     subscription = subscribe(pipe, encoding)
     try:
         await response(scope, receive, send)
