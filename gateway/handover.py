@@ -21,6 +21,11 @@ class HttpProtocol(HttpToolsProtocol):
             self.scope["extensions"] = {EXTENSION: self}  # type: ignore[dict-item]
         super().on_headers_complete()
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.scope:
+            self.scope.pop("extensions", None)  # a cycle: it would wait for the garbage collector
+        super().connection_lost(exc)
+
     def answer(self, status: int, head: bytes, body: bytes) -> bool:
         """Sends a whole answer in one write; `head` is its header lines, with the empty one. False: not now.
 
@@ -47,8 +52,8 @@ class HttpProtocol(HttpToolsProtocol):
         ending = b"transfer-encoding: chunked\r\nconnection: close\r\n"
         stream.write(b"".join([STATUS_LINE[200], self._default_lines(), ending, head]))
         self.cycle.disconnected = True  # so that nobody waits for its answer
-        del self.cycle, self.scope, self.headers
         self.parser = None  # type: ignore[assignment]
+        del self.cycle, self.scope, self.headers  # and the cycles with them
         return stream
 
     def _default_lines(self) -> bytes:
@@ -79,6 +84,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         socket.write(b"".join(self.conn.data_to_send()))
         self.handshake_complete = True
         self.close_timer = self.loop.call_later(0, _nothing)  # else the connection is closed when the app returns
+        del self.conn.parser, self.conn, self.scope  # and the cycles with them
         return socket
 
 

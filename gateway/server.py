@@ -25,6 +25,10 @@ BACKLOG = 65_535
 """Connections that may wait to be accepted; the system takes what it allows (on Linux net.core.somaxconn)."""
 
 
+UNSENT = 32 * 1024
+"""Bytes that may wait in the kernel to be sent: they cannot be conflated, and are old by the time they go."""
+
+
 class BindError(OSError):
     """An address that cannot be listened on; the text says which and why."""
 
@@ -145,6 +149,8 @@ def _open(family: socket.AddressFamily, address: str, port: int) -> socket.socke
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # what a connection inherits
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
         opened.bind((address, port))
         opened.listen(BACKLOG)  # tells now whether another one listens there
     except OSError:
