@@ -28,7 +28,7 @@ def _nobody() -> None:
 
 
 class Stream(asyncio.Protocol):
-    """An outlet (`gateway.hub.Outlet`) that is a connection: a chunked response body which goes on and on.
+    """An outlet (`gateway.subscription.Outlet`) that is a connection: a chunked response body which goes on and on.
 
     `lost` is called once, when the connection is. `open` is where the server keeps its connections.
     """

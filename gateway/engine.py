@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
-from gateway.hub import Hub, Subscription
+from gateway.hub import Hub
 from gateway.outlets import Bell
 from gateway.settings import Settings
 from gateway.sources.folder import Folder
 from gateway.store import Event, Store
+from gateway.subscription import Subscription
 from gateway.tasks import is_id, spellings
 from gateway.wire import Silence
 

@@ -9,56 +9,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from functools import partial
 from operator import attrgetter
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from gateway.store import Event, Kind, Store
+from gateway.subscription import DONE, LAGGED, RESTART, Subscription
 from gateway.wire import Encoding
 
 PAGE = 64 * 1024
 """About how many bytes a subscription that catches up is given at once."""
-
-RESTART, DONE, LAGGED = 1012, 1000, 1013  # why an outlet is closed, in WebSocket close codes (RFC 6455, IANA)
-
-
-class Outlet(Protocol):
-    """Where the bytes for one consumer go. `full` says that enough is waiting; `drained` is then called back."""
-
-    full: bool
-    drained: Callable[[], None]
-
-    def write(self, block: bytes) -> None: ...
-    def close(self, code: int) -> None: ...
-
-
-class Subscription:
-    """One consumer's place, filter and outlet.
-
-    `places` holds a place for each task that is wanted; None wants everything, from `place`. `ends` closes it after a
-    final state, or after its task has been gone for that many seconds. Of a snapshot, `oldest` leaves out what was
-    last written before that time (unix ms).
-    """
-
-    __slots__ = ("encoding", "ends", "live", "oldest", "outlet", "place", "places", "slot", "snapshot", "synced")
-
-    def __init__(
-        self,
-        encoding: Encoding,
-        outlet: Outlet,
-        *,
-        ids: Iterable[str] | None = None,
-        ends: float | None = None,
-        oldest: int = 0,
-    ) -> None:
-        self.encoding = encoding
-        self.outlet = outlet
-        self.places = None if ids is None else dict.fromkeys(ids, 0)
-        self.ends = ends
-        self.oldest = oldest
-        self.place = 0
-        self.snapshot = 0  # up to which offset this is a snapshot: without deletions and old tasks
-        self.live = False
-        self.synced = False
-        self.slot = 0
 
 
 class Page(NamedTuple):

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
-from gateway.hub import DONE
+from gateway.subscription import DONE
 
 HIGH_WATER = 64 * 1024
 

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.dialects import FLAT, ITEM
-from gateway.hub import DONE, LAGGED, RESTART, Hub, Subscription
+from gateway.hub import Hub
 from gateway.store import Event, Kind, Store
+from gateway.subscription import DONE, LAGGED, RESTART, Subscription
 from gateway.tasks import parse
 from gateway.wire import Ndjson, Sse
 from tests.test_store import task

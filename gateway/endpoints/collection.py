@@ -10,9 +10,9 @@ from starlette.types import Receive, Scope, Send
 from gateway.dialects import ITEM, v1_status
 from gateway.endpoints.base import Endpoint, last_event
 from gateway.engine import Engine
-from gateway.hub import Outlet, Subscription
 from gateway.sources.folder import SLICE
 from gateway.store import Event
+from gateway.subscription import Outlet, Subscription
 from gateway.tasks import Task, is_id, spellings
 from gateway.transports.reply import Reply, State
 from gateway.transports.request import BadRequestError, Query, number, period, tags

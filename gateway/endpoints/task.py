@@ -7,8 +7,8 @@ from starlette.types import Receive, Scope, Send
 from gateway.dialects import MISSING, NOT_FOUND, TOO_LARGE, Dialect
 from gateway.endpoints.base import Endpoint, last_event
 from gateway.engine import Engine
-from gateway.hub import Outlet, Subscription
 from gateway.store import Event, Kind
+from gateway.subscription import Outlet, Subscription
 from gateway.tasks import Task, is_id
 from gateway.transports.reply import ALWAYS, Reply, State
 from gateway.transports.request import Query, tags

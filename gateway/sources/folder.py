@@ -11,15 +11,12 @@ import stat
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-from watchfiles._rust_notify import RustNotify
-
 from gateway.sources.files import Signature, compare, read
+from gateway.sources.watch import watch
 from gateway.store import Event, Kind, Store
 from gateway.tasks import MAX_BYTES, NotATaskError, Task, is_id, parse
 
@@ -33,9 +30,6 @@ SLICE = 200
 
 SMALL = 2_000
 """A folder of so many files is scanned within a few milliseconds."""
-
-QUIET, CALM = 1_000, 4
-"""After so many milliseconds without a change, it is looked for so many times more rarely: idling costs less."""
 
 APPEARS, REWATCH = 0.2, 30.0
 """Seconds between looks for a folder that is not there; until a watcher that could not start is tried again."""
@@ -256,27 +250,16 @@ class Folder:
                 await asyncio.sleep(REWATCH)
 
     async def _follow(self) -> None:
-        """Takes up hints until the folder is another one. Looks closely while things happen, calmly when not."""
-        loop, step = asyncio.get_running_loop(), self._step
-        with (
-            RustNotify([str(self.tasks)], False, False, 0, False, False) as watcher,
-            ThreadPoolExecutor(1, "watch") as thread,
-        ):
+        """Takes up hints until the folder at the path is another one."""
+        async with aclosing(watch(self.tasks, self._step, self._debounce, self._moved)) as hints:
             self.watching = True
-            try:
-                while not self._moved.is_set():
-                    watching = partial(watcher.watch, self._debounce, step, QUIET, self._moved)
-                    found = await loop.run_in_executor(thread, watching)
-                    step = CALM * self._step if isinstance(found, str) else self._step
-                    if isinstance(found, set):
-                        await self._take_up(found)
-            finally:
-                self._moved.set()  # ends the thread, too
+            async for paths in hints:
+                await self._take_up(paths)
 
-    async def _take_up(self, changes: set[tuple[int, str]]) -> None:
-        hints = [path[len(self._prefix) : -5] for _, path in changes if path.endswith(".json")]
+    async def _take_up(self, paths: list[str]) -> None:
+        hints = [path[len(self._prefix) : -5] for path in paths if path.endswith(".json")]
         await self._refresh_all(filter(is_id, hints))
-        if len(hints) < len(changes) and identity_of(self.tasks) != self._identity:
+        if len(hints) < len(paths) and identity_of(self.tasks) != self._identity:
             self._moved.set()
 
     async def _until_moved(self) -> None:

@@ -7,8 +7,9 @@ from sse_starlette.sse import EventSourceResponse
 from starlette.types import Receive, Scope, Send
 
 from gateway.direct import EXTENSION
-from gateway.hub import Hub, Outlet, Subscription
+from gateway.hub import Hub
 from gateway.outlets import Pipe
+from gateway.subscription import Outlet, Subscription
 from gateway.transports.reply import head_of
 from gateway.wire import Encoding, Sse
 

@@ -9,8 +9,9 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from gateway.direct import EXTENSION
-from gateway.hub import Hub, Subscription
+from gateway.hub import Hub
 from gateway.outlets import Pipe
+from gateway.subscription import Subscription
 from gateway.transports.streaming import Subscribe
 from gateway.wire import Encoding
 

@@ -1,0 +1,49 @@
+"""One consumer: its place, its filter, and the outlet that its bytes go to."""
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from gateway.wire import Encoding
+
+RESTART, DONE, LAGGED = 1012, 1000, 1013  # why an outlet is closed, in WebSocket close codes (RFC 6455, IANA)
+
+
+class Outlet(Protocol):
+    """Where the bytes for one consumer go. `full` says that enough is waiting; `drained` is then called back."""
+
+    full: bool
+    drained: Callable[[], None]
+
+    def write(self, block: bytes) -> None: ...
+    def close(self, code: int) -> None: ...
+
+
+class Subscription:
+    """One consumer's place, filter and outlet.
+
+    `places` holds a place for each task that is wanted; None wants everything, from `place`. `ends` closes it after a
+    final state, or after its task has been gone for that many seconds. Of a snapshot, `oldest` leaves out what was
+    last written before that time (unix ms).
+    """
+
+    __slots__ = ("encoding", "ends", "live", "oldest", "outlet", "place", "places", "slot", "snapshot", "synced")
+
+    def __init__(
+        self,
+        encoding: Encoding,
+        outlet: Outlet,
+        *,
+        ids: Iterable[str] | None = None,
+        ends: float | None = None,
+        oldest: int = 0,
+    ) -> None:
+        self.encoding = encoding
+        self.outlet = outlet
+        self.places = None if ids is None else dict.fromkeys(ids, 0)
+        self.ends = ends
+        self.oldest = oldest
+        self.place = 0
+        self.snapshot = 0  # up to which offset this is a snapshot: without deletions and old tasks
+        self.live = False
+        self.synced = False
+        self.slot = 0
