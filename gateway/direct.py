@@ -16,9 +16,6 @@ from websockets.protocol import Protocol as Parser
 
 from gateway.wire import LAST_CHUNK, frame, frames
 
-MAX_MESSAGE = 65_536
-"""Most bytes of a message from a WebSocket client."""
-
 EXTENSION = "gateway.direct"
 """Where a scope holds the connection that it came from, for an answer that needs nothing more of ASGI."""
 
@@ -64,6 +61,9 @@ class Stream(asyncio.Protocol):
         self.write(LAST_CHUNK)
         self.transport.close()
 
+    def abort(self) -> None:
+        self.transport.abort()
+
     def shutdown(self) -> None:
         """uvicorn's word to each connection at its end; the hub has closed this one before."""
         self.transport.close()
@@ -72,9 +72,10 @@ class Stream(asyncio.Protocol):
 class Socket(Stream):
     """A WebSocket after its handshake. The parser is made when a client says something, which most never do."""
 
-    __slots__ = ("_parser", "_parts", "incoming")
+    __slots__ = ("_max_size", "_parser", "_parts", "incoming")
 
-    def __init__(self, transport: asyncio.Transport, open: set[Any]) -> None:
+    def __init__(self, transport: asyncio.Transport, open: set[Any], max_size: int) -> None:
+        self._max_size = max_size
         self._parser: Parser | None = None
         self._parts: list[bytes] = []
         self.incoming: Callable[[str | bytes], bytes] = lambda _message: b""
@@ -82,7 +83,7 @@ class Socket(Stream):
 
     def data_received(self, data: bytes) -> None:
         if self._parser is None:
-            self._parser = Parser(SERVER, state=State.OPEN, max_size=MAX_MESSAGE)
+            self._parser = Parser(SERVER, state=State.OPEN, max_size=self._max_size)
         self._parser.receive_data(data)
         for event in self._parser.events_received():
             if event.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):  # type: ignore[union-attr]

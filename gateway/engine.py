@@ -1,10 +1,12 @@
 """Store, hub and source as one running thing, and the questions that endpoints ask of it."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 from gateway.hub import Hub
+from gateway.limits import Limits
 from gateway.outlets import Bell
 from gateway.settings import Settings
 from gateway.sources.folder import Folder
@@ -23,8 +25,14 @@ class Engine:
         self.settings = settings
         self.store = Store(limit=settings.recent_tasks, max_bytes=settings.recent_bytes)
         self.hub = Hub(
-            self.store, lambda flush: asyncio.get_running_loop().call_soon(flush), heartbeat=settings.heartbeat
+            self.store,
+            lambda flush: asyncio.get_running_loop().call_soon(flush),
+            heartbeat=settings.heartbeat,
+            write_deadline=settings.write_deadline,
         )
+        self.limits = Limits(settings, self.hub)
+        self.replies: Counter[tuple[str, int]] = Counter()  # whole answers by dialect and status
+        self.lag = 0.0  # seconds by which the loop was late at the last beat
         self.folder = Folder(
             settings.data_path,
             self.store,
@@ -49,8 +57,11 @@ class Engine:
                 beating.cancel()
 
     async def _beat(self) -> None:
+        clock = asyncio.get_running_loop().time
         while True:
+            due = clock() + 1
             await asyncio.sleep(1)
+            self.lag = clock() - due
             self.hub.beat()
 
     def find(self, id: str) -> Event | None:

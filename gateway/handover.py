@@ -5,6 +5,8 @@ and held by the tests: of a connection `connections`, `cycle`, `parser`, `flow`,
 for WebSocket `conn`, `response`, `handshake_complete` and `close_timer`.
 """
 
+import asyncio
+
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -14,14 +16,55 @@ from gateway.direct import EXTENSION, Socket, Stream
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """Offers itself in the scope of each HTTP/1.1 request, to be answered directly."""
+    """Offers itself in the scope of each HTTP/1.1 request, to be answered directly.
+
+    Closes connections whose request's head is too large or too slow. `head_deadline` (seconds) and `max_head` (bytes)
+    are set on a subclass: uvicorn makes the instances.
+    """
+
+    head_deadline = 10.0
+    max_head = 65_536
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._head_bytes = 0
+        self._head_timer: asyncio.TimerHandle | None = self.loop.call_later(self.head_deadline, self._head_is_late)
+
+    def on_message_begin(self) -> None:
+        self._head_bytes = 1
+        super().on_message_begin()
+
+    def data_received(self, data: bytes) -> None:
+        if self._head_bytes:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._head_bytes > self.max_head:
+            self._refuse(431)
+        elif self._head_bytes and not self._head_timer:  # most heads come whole, and need no timer
+            self._head_timer = self.loop.call_later(self.head_deadline, self._head_is_late)
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        if self.cycle is None or self.cycle.response_complete:
+            self._refuse(408)
+
+    def _refuse(self, status: int) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(STATUS_LINE[status] + b"content-length: 0\r\nconnection: close\r\n\r\n")
+            self.transport.close()
 
     def on_headers_complete(self) -> None:
+        self._head_bytes = 0
+        if self._head_timer:
+            self._head_timer.cancel()
+            self._head_timer = None
         if self.parser.get_http_version() == "1.1":
             self.scope["extensions"] = {EXTENSION: self}  # type: ignore[dict-item]
         super().on_headers_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._head_timer:
+            self._head_timer.cancel()
         if self.scope:
             self.scope.pop("extensions", None)  # a cycle: it would wait for the garbage collector
         super().connection_lost(exc)
@@ -79,7 +122,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self.disconnected or self.transport.is_closing():
             return None
         self.connections.discard(self)
-        socket = Socket(self.transport, self.connections)
+        socket = Socket(self.transport, self.connections, self.config.ws_max_size)
         self.conn.send_response(self.response)
         socket.write(b"".join(self.conn.data_to_send()))
         self.handshake_complete = True

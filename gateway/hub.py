@@ -5,7 +5,7 @@ one shared block of bytes and one write for each. One whose outlet is full is *b
 the outlet has drained it asks the store for what came after that place, newest state of each task (conflation).
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from functools import partial
 from operator import attrgetter
@@ -31,7 +31,14 @@ class Page(NamedTuple):
 class Hub:
     """Hands events to subscriptions, in passes: everything published since the last pass goes out in one write."""
 
-    def __init__(self, store: Store, call_soon: Callable[[Callable[[], None]], object], *, heartbeat: int = 15) -> None:
+    def __init__(
+        self,
+        store: Store,
+        call_soon: Callable[[Callable[[], None]], object],
+        *,
+        heartbeat: int = 15,
+        write_deadline: int = 60,
+    ) -> None:
         self._store = store
         self._call_soon = call_soon
         self._pending: list[Event] = []
@@ -41,12 +48,17 @@ class Hub:
         self._beats = 0
         self._orphans: dict[Subscription, float] = {}  # their task is gone: when they are given up
         self._pages: dict[tuple[Encoding, int, int], Page] = {}  # of this pass, shared by all who catch up
+        self._write_deadline = write_deadline
         self.closed = False
-        self.delivered = 0
-        self.conflated = 0
+        self.peers: Counter[str] = Counter()  # subscriptions by address
+        self.published = self.delivered = self.conflated = self.resets = self.bytes = self.expired = 0
 
     def __len__(self) -> int:
         return sum(map(len, self._slots))
+
+    def transports(self) -> Counter[str]:
+        """How many subscriptions there are, by transport."""
+        return Counter(sub.encoding.transport for slot in self._slots for sub in slot)
 
     # Coming and going
 
@@ -60,6 +72,7 @@ class Hub:
         sub.outlet.write(sub.encoding.hello())
         sub.slot = min(range(len(self._slots)), key=lambda n: len(self._slots[n]))
         self._slots[sub.slot][sub] = None
+        self.peers[sub.peer] += 1
         for id in sub.places or ():
             self._by_id[id][sub] = None
         if cursor is None:
@@ -75,7 +88,12 @@ class Hub:
 
     def unsubscribe(self, sub: Subscription) -> None:
         """Forgets a subscription; one that is not known any more is no error."""
-        self._slots[sub.slot].pop(sub, None)
+        if sub not in self._slots[sub.slot]:
+            return
+        del self._slots[sub.slot][sub]
+        self.peers[sub.peer] -= 1
+        if not self.peers[sub.peer]:
+            del self.peers[sub.peer]
         self._everything[sub.encoding].pop(sub, None)
         self._orphans.pop(sub, None)
         for id in sub.places or ():
@@ -113,6 +131,7 @@ class Hub:
     # Publishing
 
     def publish(self, event: Event) -> None:
+        self.published += 1
         if not self._pending:
             self._call_soon(self.flush)
         self._pending.append(event)
@@ -143,6 +162,7 @@ class Hub:
     def _give_all(self, subs: list[Subscription], block: bytes, events: int) -> None:
         """The hot path: the same bytes to everybody who wants everything."""
         self.delivered += events * len(subs)
+        self.bytes += len(block) * len(subs)
         for sub in subs:
             sub.outlet.write(block)
             if sub.outlet.full:
@@ -152,8 +172,10 @@ class Hub:
         """Writes events to a filtered subscription, and ends it where the last one says so."""
         if not events:
             return
+        block = sub.encoding.block(events, self._store.epoch) if block is None else block
         self.delivered += len(events)
-        sub.outlet.write(sub.encoding.block(events, self._store.epoch) if block is None else block)
+        self.bytes += len(block)
+        sub.outlet.write(block)
         if sub.ends is None:
             return
         last = events[-1]
@@ -176,11 +198,13 @@ class Hub:
         sub.snapshot = self._store.head
 
     def _reset(self, sub: Subscription) -> None:
+        self.resets += 1
         sub.outlet.write(sub.encoding.reset())
         self._rewind(sub)
 
     def _fall_behind(self, sub: Subscription) -> None:
         sub.live = False
+        sub.stalled = self._beats
         self._everything[sub.encoding].pop(sub, None)
         self._set_place(sub, self._store.head)
 
@@ -189,6 +213,7 @@ class Hub:
         self.flush()
         if sub.live or sub not in self._slots[sub.slot]:
             return
+        sub.stalled = self._beats
         if not (self._catch_up(sub) if sub.places is None else self._catch_up_own(sub)):
             return
         if not sub.synced:
@@ -208,6 +233,7 @@ class Hub:
             page = self._page(sub)
             self.delivered += page.events
             self.conflated += page.conflated
+            self.bytes += len(page.block)
             sub.place = page.end
             sub.outlet.write(page.block)
         return False
@@ -249,11 +275,17 @@ class Hub:
     # Time
 
     def beat(self) -> None:
-        """Call once a second: a heartbeat for those whose turn it is, and an end for those whose task stays away."""
+        """Call once a second: a heartbeat for those whose turn it is, an end for those whose task stays away or who
+        take nothing any more."""
         self._beats += 1
         for sub in list(self._slots[self._beats % len(self._slots)]):
-            if sub.encoding.heartbeat and not sub.outlet.full:
-                sub.outlet.write(sub.encoding.heartbeat)
+            if not sub.outlet.full:
+                if sub.encoding.heartbeat:
+                    sub.outlet.write(sub.encoding.heartbeat)
+            elif not sub.live and self._beats - sub.stalled >= self._write_deadline:
+                self.expired += 1
+                self.unsubscribe(sub)
+                sub.outlet.abort()
         for sub, deadline in list(self._orphans.items()):
             if self._beats >= deadline:
                 self._close(sub, DONE)

@@ -36,6 +36,10 @@ class Pipe:
         self._closed = True
         self._news.set()
 
+    def abort(self) -> None:
+        self._blocks.clear()
+        self.close(DONE)
+
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Yields all that is waiting as one block. The next call says that the last block has been taken."""
         while True:
@@ -70,6 +74,9 @@ class Bell:
     def close(self, _code: int) -> None:
         self._closed = True
         self._rang.set()
+
+    def abort(self) -> None:
+        self.close(DONE)
 
     async def heard(self) -> bool:
         """Waits for the next ring. False when there will be none any more."""

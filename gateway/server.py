@@ -44,10 +44,14 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=HttpProtocol,
+                http=type(
+                    "Http",
+                    (HttpProtocol,),
+                    {"head_deadline": settings.head_deadline, "max_head": settings.max_head},
+                ),
                 ws=WebSocketProtocol,
                 ws_per_message_deflate=False,  # costs tens of kilobytes a connection
-                ws_max_size=65_536,
+                ws_max_size=settings.max_message,
                 loop="auto",
                 log_config=None,
                 access_log=settings.access_log,

@@ -16,6 +16,7 @@ class Outlet(Protocol):
 
     def write(self, block: bytes) -> None: ...
     def close(self, code: int) -> None: ...
+    def abort(self) -> None: ...
 
 
 class Subscription:
@@ -23,10 +24,23 @@ class Subscription:
 
     `places` holds a place for each task that is wanted; None wants everything, from `place`. `ends` closes it after a
     final state, or after its task has been gone for that many seconds. Of a snapshot, `oldest` leaves out what was
-    last written before that time (unix ms).
+    last written before that time (unix ms). `peer` is the address it counts for.
     """
 
-    __slots__ = ("encoding", "ends", "live", "oldest", "outlet", "place", "places", "slot", "snapshot", "synced")
+    __slots__ = (
+        "encoding",
+        "ends",
+        "live",
+        "oldest",
+        "outlet",
+        "peer",
+        "place",
+        "places",
+        "slot",
+        "snapshot",
+        "stalled",
+        "synced",
+    )
 
     def __init__(
         self,
@@ -36,6 +50,7 @@ class Subscription:
         ids: Iterable[str] | None = None,
         ends: float | None = None,
         oldest: int = 0,
+        peer: str = "",
     ) -> None:
         self.encoding = encoding
         self.outlet = outlet
@@ -47,3 +62,5 @@ class Subscription:
         self.live = False
         self.synced = False
         self.slot = 0
+        self.stalled = 0  # in which beat its outlet last took something, while it is behind
+        self.peer = peer

@@ -23,6 +23,7 @@ class Encoding(Protocol):
     `direct` says the same with the framing of HTTP/1.1 or of WebSocket around it, for a bare connection.
     """
 
+    transport: str
     dialect: Dialect
     heartbeat: bytes
 
@@ -79,7 +80,7 @@ class Enclosed:
     """Another encoding with a framing around each of its blocks: made once for all who share the block."""
 
     def __init__(self, inner: Encoding, enclose: Callable[[bytes], bytes], *, heartbeat: bytes | None = None) -> None:
-        self.dialect = inner.dialect
+        self.transport, self.dialect = inner.transport, inner.dialect
         self.heartbeat = enclose(inner.heartbeat) if heartbeat is None else heartbeat
         self.direct = self
         self._inner, self._enclose = inner, enclose
@@ -106,6 +107,7 @@ class Sse:
     `retry` and comments are single lines, no blocks of their own: some decoders make an empty event of each blank line.
     """
 
+    transport = "sse"
     heartbeat = b":\n"
 
     def __init__(self, dialect: Dialect) -> None:
@@ -142,6 +144,7 @@ class Sse:
 class Ndjson:
     """One JSON object a line; a heartbeat is an empty line."""
 
+    transport = "ndjson"
     heartbeat = b"\n"
 
     def __init__(self, dialect: Dialect) -> None:
@@ -175,6 +178,7 @@ class Ndjson:
 class Messages:
     """WebSocket messages of the collection, one a line: the outlet makes a frame of each."""
 
+    transport = "websocket"
     heartbeat = b""
 
     def __init__(self, dialect: Dialect = ITEM) -> None:
@@ -221,6 +225,8 @@ class Bodies(Messages):
 
 class Silence(Messages):
     """Says nothing: for who only wants to be woken."""
+
+    transport = "long-poll"
 
     def _message(self, event: Event, epoch: str) -> bytes:
         return b""

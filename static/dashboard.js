@@ -31,17 +31,15 @@ function say(text) {
 
 function connect() {
   const source = new EventSource("/api/v1/tasks");
+  // A new source has no cursor and gets a snapshot. One that reconnects gets what it missed, or `reset` and a snapshot.
+  fresh = new Set();
   const on = (name, handle) =>
     source.addEventListener(name, (event) => {
       handle(JSON.parse(event.data));
       paintSoon();
     });
 
-  source.onopen = () => {
-    // A first connection gets a snapshot; a later one what it missed, or `reset` and a snapshot.
-    fresh ??= tasks.size ? null : new Set();
-    say("catching up");
-  };
+  source.onopen = () => say("catching up");
   source.onmessage = (event) => {
     const item = JSON.parse(event.data);
     keep(item.id, { ...item, invalid: undefined });
@@ -62,10 +60,13 @@ function connect() {
   };
 }
 
+const shownStatus = (task) => (task.invalid ? "invalid" : task.status);
+const isRunning = (task) => shownStatus(task) === "running";
+
 function paint() {
   painting = false;
   const all = [...tasks.values()].sort(
-    (a, b) => (b.status === "running") - (a.status === "running") || b.updated - a.updated || (a.id < b.id ? -1 : 1),
+    (a, b) => isRunning(b) - isRunning(a) || b.updated - a.updated || (a.id < b.id ? -1 : 1),
   );
   const shown = all.slice(0, MOST_ROWS);
   const ids = new Set(shown.map((task) => task.id));
@@ -80,8 +81,10 @@ function paint() {
     fill(row, task);
     if (list.children[place] !== row) list.insertBefore(row, list.children[place] ?? null);
   });
-  const count = (status) => all.filter((task) => task.status === status).length;
-  set(document.getElementById("counts"), all.length ? `${count("running")} running, ${count("completed")} completed, ${count("error")} failed` : "");
+  const count = (status) => all.filter((task) => shownStatus(task) === status).length;
+  const counts = [`${count("running")} running`, `${count("completed")} completed`, `${count("error")} failed`];
+  if (count("invalid")) counts.push(`${count("invalid")} invalid`);
+  set(document.getElementById("counts"), all.length ? counts.join(", ") : "");
   const connection = document.getElementById("connection");
   set(connection, state);
   connection.dataset.state = state;
@@ -98,7 +101,7 @@ function newRow(id) {
 }
 
 function fill(row, task) {
-  row.dataset.status = task.invalid ? "invalid" : task.status;
+  row.dataset.status = shownStatus(task);
   const bar = row.querySelector("progress");
   set(row.querySelector(".id"), task.id);
   set(row.querySelector(".status"), row.dataset.status);

@@ -26,12 +26,16 @@ class Reader:
         self.drained: Callable[[], None] = lambda: None
         self.blocks: list[bytes] = []
         self.code: int | None = None
+        self.aborted = False
 
     def write(self, block: bytes) -> None:
         self.blocks.append(block)
 
     def close(self, code: int) -> None:
         self.code = code
+
+    def abort(self) -> None:
+        self.aborted = True
 
     def read(self) -> None:
         self.full = False
@@ -60,7 +64,7 @@ class World:
     def __init__(self, **options: Any) -> None:
         self.store = Store(**options)
         self.scheduled: list[Callable[[], None]] = []
-        self.hub = Hub(self.store, self.scheduled.append, heartbeat=3)
+        self.hub = Hub(self.store, self.scheduled.append, heartbeat=3, write_deadline=6)
         self.all = Ndjson(ITEM)
         self.one = Ndjson(FLAT)
 
@@ -301,6 +305,25 @@ def test_heartbeats_are_spread_and_reach_all() -> None:
         world.hub.beat()
         beaten.append(sum(len(reader.blocks) for reader in readers))
     assert beaten == [2, 4, 6]
+
+
+def test_who_takes_nothing_until_the_deadline_is_dropped_and_who_takes_a_little_is_not() -> None:
+    world = World()
+    stalled, _ = world.follow()
+    slow, _ = world.follow()
+    stalled.full = slow.full = True
+    world.put("a", 1)
+    world.turn()
+    for n in range(12):
+        world.hub.beat()
+        slow.read()
+        slow.full = True
+        world.put("a", n + 2)
+        world.turn()
+    assert stalled.aborted
+    assert not slow.aborted
+    assert len(world.hub) == 1
+    assert world.hub.expired == 1
 
 
 def test_close_tells_everybody_and_lets_nobody_in() -> None:

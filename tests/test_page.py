@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from tests.harness import Gateway, require
 
@@ -98,6 +98,16 @@ def test_a_file_that_cannot_be_shown_is_marked(start: Callable[..., Gateway], pa
     expect(page.locator("li .status")).to_have_text("running")
 
 
+def test_a_file_that_never_could_be_shown_is_not_running(start: Callable[..., Gateway], page: Page) -> None:
+    one = start()
+    one.put("broken", b"{")
+    one.write("done", "success", 100)
+    page.goto(one.url)
+    expect(page.locator("li .id")).to_have_text(["done", "broken"])
+    expect(page.locator("li .status")).to_have_text(["completed", "invalid"])
+    expect(page.locator("#counts")).to_have_text("0 running, 1 completed, 0 failed, 1 invalid")
+
+
 def test_it_comes_back_after_a_restart_with_what_is_true_then(start: Callable[..., Gateway], page: Page) -> None:
     one = start()
     one.write("stays", progress=1)
@@ -113,6 +123,41 @@ def test_it_comes_back_after_a_restart_with_what_is_true_then(start: Callable[..
     expect(page.locator("#connection")).to_have_text("live", timeout=15_000)
     expect(page.locator("li .id")).to_have_text(["comes", "stays"])
     expect(page.locator("li", has_text="stays").locator(".percent")).to_have_text("77 %")
+
+
+def test_after_a_refusal_it_comes_back_without_what_is_gone(start: Callable[..., Gateway], page: Page) -> None:
+    one = start()
+    one.write("stays")
+    path = one.write("goes")
+    page.goto(one.url)
+    expect(page.locator("li")).to_have_count(2)
+    refused: list[str] = []
+
+    def refuse_once(route: Route) -> None:  # such an answer ends an EventSource for good
+        if refused:
+            route.continue_()
+        else:
+            refused.append(route.request.url)
+            route.fulfill(status=503)
+
+    page.route("**/api/v1/tasks", refuse_once)
+    one.stop()
+    path.unlink()
+    one.start()
+    expect(page.locator("li .id")).to_have_text(["stays"], timeout=15_000)
+    expect(page.locator("#connection")).to_have_text("live")
+    assert refused
+
+
+def test_the_bars_are_of_one_width_on_a_phone(start: Callable[..., Gateway], page: Page) -> None:
+    one = start()
+    one.write("a", progress=1)
+    os.utime(one.write("b", "success", 100), (time.time() - 900, time.time() - 900))
+    page.set_viewport_size({"width": 390, "height": 620})
+    page.goto(one.url)
+    expect(page.locator("li")).to_have_count(2)
+    widths = page.locator("progress").evaluate_all("bars => bars.map(bar => bar.getBoundingClientRect().width)")
+    assert len(set(widths)) == 1
 
 
 def test_more_tasks_than_rows(start: Callable[..., Gateway], page: Page) -> None:
@@ -138,9 +183,10 @@ def test_a_picture_of_it(start: Callable[..., Gateway], page: Page, tmp_path: Pa
     for id, status, progress, message, seconds in played:
         path = one.write(id, status, progress, message=message)
         os.utime(path, (time.time() - seconds, time.time() - seconds))
+    one.put("Jan-31-25_02-10-44-PM", b"{")
     folder = Path(os.environ.get("SCREENSHOTS", tmp_path))
     page.goto(one.url)
-    expect(page.locator("li")).to_have_count(len(played))
+    expect(page.locator("li")).to_have_count(len(played) + 1)
     for name, scheme, width in (("page", "light", 1100), ("page-dark", "dark", 1100), ("page-phone", "light", 390)):
         page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
         page.set_viewport_size({"width": width, "height": 620})

@@ -6,7 +6,7 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.dialects import Dialect
 from gateway.engine import Engine
-from gateway.transports.reply import JSON, Reply, send_reply
+from gateway.transports.reply import ALWAYS, JSON, Reply, send_reply
 from gateway.transports.request import BadRequestError, Query, Transport, transport
 from gateway.wire import Encoding
 
@@ -30,7 +30,7 @@ class Endpoint(ABC):
         try:
             reply: Reply | None
             if scope["type"] == "websocket":
-                reply = await self.converse(query, scope, receive, send)
+                reply = self._refuse(scope) or await self.converse(query, scope, receive, send)
             elif scope["method"] not in ("GET", "HEAD"):
                 reply = Reply(405, self.dialect.failure("Method not allowed", 405, ""), _ALLOW)
             else:
@@ -38,16 +38,26 @@ class Endpoint(ABC):
         except BadRequestError as error:
             reply = Reply(400, self.dialect.failure(str(error), 400, ""))
         if reply:
+            self.engine.replies[self.dialect.name, reply.status] += 1
             await send_reply(scope, send, reply)
 
     async def _answer(self, query: Query, scope: Scope, receive: Receive, send: Send) -> Reply | None:
-        how, wait = transport(query)
+        how, wait = transport(query, self.engine.settings.longest_wait)
         if how is Transport.POLL or scope["method"] == "HEAD":
             return self.poll_now(query, scope) or await self.poll(query, scope)
+        if refusal := self._refuse(scope):
+            return refusal
         if how is Transport.LONG_POLL:
             return await self.long_poll(query, scope, wait)
         encoding = self.sse if how is Transport.SSE else self.ndjson
         return await self.stream(query, scope, receive, send, encoding)
+
+    def _refuse(self, scope: Scope) -> Reply | None:
+        refusal = self.engine.limits.refuse(scope)
+        if not refusal:
+            return None
+        body = self.dialect.failure(refusal.sentence, refusal.status, "")
+        return Reply(refusal.status, body, (*ALWAYS, (b"retry-after", b"5")))
 
     def poll_now(self, query: Query, scope: Scope) -> Reply | None:
         """The answer to a poll where nothing has to be waited for."""

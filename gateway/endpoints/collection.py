@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import time
+from functools import partial
 
 import msgspec
 from starlette.types import Receive, Scope, Send
@@ -10,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.dialects import ITEM, v1_status
 from gateway.endpoints.base import Endpoint, last_event
 from gateway.engine import Engine
+from gateway.limits import Throttle, peer_of
 from gateway.sources.folder import SLICE
 from gateway.store import Event
 from gateway.subscription import Outlet, Subscription
@@ -23,7 +25,6 @@ from gateway.wire import Encoding, Messages, Ndjson, Sse
 PAGE, LONGEST_PAGE = 100, 1_000
 MOST_READ = 2_000
 """So many tasks a poll looks through for those of a status; its `next` goes on from there."""
-MOST_IDS = 1_000
 
 
 class Ask(msgspec.Struct):
@@ -41,7 +42,7 @@ class CollectionEndpoint(Endpoint):
         super().__init__(engine, Sse(ITEM), Ndjson(ITEM), Messages(ITEM))
 
     async def poll(self, query: Query, scope: Scope) -> Reply:
-        ids, status = _ids(query), query.param("status")
+        ids, status = self._ids(query), query.param("status")
         limit = number(query, "limit", PAGE, LONGEST_PAGE)
         await self.engine.folder.scanned.wait()
         after: str | None = None
@@ -76,7 +77,7 @@ class CollectionEndpoint(Endpoint):
     async def long_poll(self, query: Query, scope: Scope, wait: float) -> Reply:
         """Answers once the page is another than the client's, or than the first where it names none."""
         known = tags(query.header(b"if-none-match")) - {"*"}
-        async with self.engine.listening(_ids(query), wait) as bell:
+        async with self.engine.listening(self._ids(query), wait) as bell:
             reply = await self.poll(query, scope)
             known = known or {reply.tag}
             while reply.tag in known and await bell.heard():
@@ -86,16 +87,16 @@ class CollectionEndpoint(Endpoint):
     async def stream(
         self, query: Query, scope: Scope, receive: Receive, send: Send, encoding: Encoding
     ) -> Reply | None:
-        subscribe = await self._subscriber(query)
+        subscribe = await self._subscriber(query, peer_of(scope))
         await stream(self.engine.hub, subscribe, encoding=encoding, scope=scope, receive=receive, send=send)
         return None
 
     async def converse(self, query: Query, scope: Scope, receive: Receive, send: Send) -> Reply | None:
-        subscribe = await self._subscriber(query)
+        subscribe = await self._subscriber(query, peer_of(scope))
         await converse(
             self.engine.hub,
             subscribe,
-            self._incoming,
+            partial(self._throttled, Throttle(self.engine.settings.max_messages)),
             encoding=self.messages,
             scope=scope,
             receive=receive,
@@ -103,14 +104,14 @@ class CollectionEndpoint(Endpoint):
         )
         return None
 
-    async def _subscriber(self, query: Query) -> Subscribe:
-        ids, cursor, recent = _ids(query), last_event(query), query.param("recent")
+    async def _subscriber(self, query: Query, peer: str) -> Subscribe:
+        ids, cursor, recent = self._ids(query), last_event(query), query.param("recent")
         oldest = int((time.time() - period(recent)) * 1000) if recent is not None else 0
         await self.engine.folder.scanned.wait()
 
         def subscribe(outlet: Outlet, encoding: Encoding) -> Subscription:
             names, first = (None, []) if ids is None else self._named(ids, cursor)
-            subscription = Subscription(encoding, outlet, ids=names, oldest=oldest)
+            subscription = Subscription(encoding, outlet, ids=names, oldest=oldest, peer=peer)
             self.engine.hub.subscribe(subscription, cursor, first)
             return subscription
 
@@ -128,6 +129,21 @@ class CollectionEndpoint(Endpoint):
         resumes = cursor is not None and self.engine.store.place(cursor) is not None
         return names, [] if resumes else outside
 
+    def _ids(self, query: Query) -> list[str] | None:
+        """The tasks that are asked for; None for all. `?id=` names none, for a WebSocket that subscribes by message."""
+        given, most = query.params("id"), self.engine.settings.max_ids
+        if given is None:
+            return None
+        if len(given) > most:
+            raise BadRequestError(f"Invalid parameter: at most {most} of id")
+        return [id for id in dict.fromkeys(given) if is_id(id)]
+
+    def _throttled(self, throttle: Throttle, subscription: Subscription, message: str | bytes) -> bytes:
+        if not (excess := throttle.exceeded_by()):
+            return self._incoming(subscription, message)
+        most = self.engine.settings.max_messages
+        return error("too_many_messages", f"at most {most} messages a second") if excess == 1 else b""
+
     def _incoming(self, subscription: Subscription, message: str | bytes) -> bytes:
         """Does what a client's message asks for; what is wrong with it is the answer."""
         try:
@@ -138,8 +154,9 @@ class CollectionEndpoint(Endpoint):
             return error("unknown_type", "type must be subscribe or unsubscribe")
         if ask.ids is None or not all(map(is_id, ask.ids)):
             return error("bad_ids", "ids must be a list of task ids")
-        if len(ask.ids) + len(subscription.places or ()) > MOST_IDS and ask.type == "subscribe":
-            return error("too_many_ids", f"a connection can follow {MOST_IDS} named tasks")
+        most = self.engine.settings.max_ids
+        if len(ask.ids) + len(subscription.places or ()) > most and ask.type == "subscribe":
+            return error("too_many_ids", f"a connection can follow {most} named tasks")
         if ask.type == "subscribe":
             names, first = self._named(ask.ids, ask.cursor)
             self.engine.hub.want(subscription, names, ask.cursor, first)
@@ -149,16 +166,6 @@ class CollectionEndpoint(Endpoint):
             names = [name for id in ask.ids for name in spellings(id)]
             self.engine.hub.unwant(subscription, names)
         return b""
-
-
-def _ids(query: Query) -> list[str] | None:
-    """The tasks that are asked for; None for all. `?id=` names none, for a WebSocket that subscribes by message."""
-    given = query.params("id")
-    if given is None:
-        return None
-    if len(given) > MOST_IDS:
-        raise BadRequestError(f"Invalid parameter: at most {MOST_IDS} of id")
-    return [id for id in dict.fromkeys(given) if is_id(id)]
 
 
 def _after(query: Query) -> tuple[int, str] | None:

@@ -7,6 +7,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.dialects import MISSING, NOT_FOUND, TOO_LARGE, Dialect
 from gateway.endpoints.base import Endpoint, last_event
 from gateway.engine import Engine
+from gateway.limits import peer_of
 from gateway.store import Event, Kind
 from gateway.subscription import Outlet, Subscription
 from gateway.tasks import Task, is_id
@@ -72,7 +73,7 @@ class TaskEndpoint(Endpoint):
             return self._reply(id, None, query)
         if event.task and event.task.final and event.task.tag == known:
             return Reply(204, b"", ALWAYS[1:])  # an EventSource that gets this stops for good
-        subscribe = self._subscriber(event.id, known)
+        subscribe = self._subscriber(event.id, known, peer_of(scope))
         await stream(self.engine.hub, subscribe, encoding=encoding, scope=scope, receive=receive, send=send)
         return None
 
@@ -87,7 +88,7 @@ class TaskEndpoint(Endpoint):
 
         await converse(
             self.engine.hub,
-            self._subscriber(event.id, known),
+            self._subscriber(event.id, known, peer_of(scope)),
             incoming,
             encoding=self.messages,
             scope=scope,
@@ -116,7 +117,7 @@ class TaskEndpoint(Endpoint):
         self._ready[task.id] = (task, state)
         return state
 
-    def _subscriber(self, id: str, known: str | None) -> Subscribe:
+    def _subscriber(self, id: str, known: str | None, peer: str) -> Subscribe:
         """Subscribes from the task's state as it is then, unless the client has it, to its final one."""
         engine = self.engine
 
@@ -127,7 +128,7 @@ class TaskEndpoint(Endpoint):
                 first.append(Event(0, Kind.TASK, id, event.shown))
             if event.kind is not Kind.TASK and event.settled:
                 first.append(event)
-            subscription = Subscription(encoding, outlet, ids=[id], ends=engine.settings.task_wait)
+            subscription = Subscription(encoding, outlet, ids=[id], ends=engine.settings.task_wait, peer=peer)
             engine.hub.subscribe(subscription, engine.store.cursor(engine.store.head), first)
             return subscription
 

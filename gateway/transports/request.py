@@ -6,9 +6,6 @@ from urllib.parse import parse_qs
 
 from starlette.types import Scope
 
-LONGEST_WAIT = 60.0
-"""Seconds; a client that asks a long-poll to wait longer waits this long."""
-
 _WAIT = re.compile(r"(?i)(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?=$|[,;])")
 _PERIOD = re.compile(r"(\d{1,9})([smhd]?)")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -63,13 +60,13 @@ def _parse(query: str) -> dict[str, list[str]]:
         name, _, value = query.partition("=")
         return {name: [value]} if name else {}
     try:
-        return parse_qs(query, keep_blank_values=True, max_num_fields=1100)
+        return parse_qs(query, keep_blank_values=True, max_num_fields=10_000)
     except ValueError:
         raise BadRequestError("Too many parameters") from None
 
 
-def transport(query: Query) -> tuple[Transport, float]:
-    """Which transport was asked for, in the order of the contract, and for a long-poll how many seconds it may wait."""
+def transport(query: Query, longest_wait: float) -> tuple[Transport, float]:
+    """Which transport was asked for, in the order of the contract, and for a long-poll how many seconds it waits."""
     if query.plain():
         return Transport.POLL, 0
     accepted = _media_types(query.header(b"accept"))
@@ -80,9 +77,9 @@ def transport(query: Query) -> tuple[Transport, float]:
     if (text := query.param("wait")) is not None:
         if not re.fullmatch(r"\d{1,9}", text):
             raise BadRequestError("Invalid parameter: wait must be a number of seconds")
-        return Transport.LONG_POLL, min(float(text), LONGEST_WAIT)
+        return Transport.LONG_POLL, min(float(text), longest_wait)
     if preferred := _WAIT.search(query.header(b"prefer")):  # what cannot be understood is ignored (RFC 7240)
-        return Transport.LONG_POLL, min(float(preferred[1]), LONGEST_WAIT)
+        return Transport.LONG_POLL, min(float(preferred[1]), longest_wait)
     return Transport.POLL, 0
 
 
