@@ -17,6 +17,8 @@ from gateway.endpoints.base import Endpoint
 from gateway.endpoints.collection import CollectionEndpoint
 from gateway.endpoints.task import TaskEndpoint, in_path, in_query
 from gateway.engine import Engine
+from gateway.health import ready
+from gateway.metrics import exposition
 from gateway.settings import Settings
 
 _HERE = Path(__file__).parent
@@ -36,7 +38,7 @@ class Gateway(Starlette):
         self.engine = engine
         self._by_query, self._by_path = endpoints(engine)
         super().__init__(
-            routes=routes(self._by_query, self._by_path),
+            routes=[*routes(self._by_query, self._by_path), *operators_routes(engine)],
             lifespan=lifespan,
             exception_handlers={HTTPException: _json_error},
         )
@@ -86,6 +88,26 @@ def routes(by_query: Endpoints, by_path: Endpoints) -> list[BaseRoute]:
         found += [Route(path, endpoint), WebSocketRoute(path, endpoint)]
     pages = StaticFiles(directory=STATIC, html=True)
     return [*found, Mount("/static", StaticFiles(directory=STATIC)), Route("/", _Page(pages, "index.html"))]
+
+
+def operators_routes(engine: Engine) -> list[BaseRoute]:
+    """What operators and their tools ask."""
+
+    async def alive(_request: Request) -> Response:
+        return JSONResponse({"alive": True}, headers=NO_STORE)
+
+    async def is_ready(_request: Request) -> Response:
+        well, body = ready(engine)
+        return JSONResponse(body, 200 if well else 503, NO_STORE)
+
+    async def metrics(request: Request) -> Response:
+        body, content_type = exposition(engine, request.headers.get("accept", ""))
+        return Response(body, headers={"Content-Type": content_type, **NO_STORE})
+
+    return [Route("/healthz", alive), Route("/readyz", is_ready), Route("/metrics", metrics)]
+
+
+NO_STORE = {"Cache-Control": "no-store"}
 
 
 class _Page:

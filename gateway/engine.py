@@ -1,6 +1,7 @@
 """Store, hub and source as one running thing, and the questions that endpoints ask of it."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -33,6 +34,7 @@ class Engine:
         self.limits = Limits(settings, self.hub)
         self.replies: Counter[tuple[str, int]] = Counter()  # whole answers by dialect and status
         self.lag = 0.0  # seconds by which the loop was late at the last beat
+        self.beaten = time.monotonic()  # when that was
         self.folder = Folder(
             settings.data_path,
             self.store,
@@ -61,7 +63,7 @@ class Engine:
         while True:
             due = clock() + 1
             await asyncio.sleep(1)
-            self.lag = clock() - due
+            self.lag, self.beaten = clock() - due, time.monotonic()
             self.hub.beat()
 
     def find(self, id: str) -> Event | None:

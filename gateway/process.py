@@ -10,12 +10,14 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
 from functools import partial
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any
 
+import msgspec
 from rich.console import Console
 from rich.logging import RichHandler
 
@@ -31,6 +33,21 @@ RESTART = 1.0
 
 Beside = Callable[[], Coroutine[Any, Any, None]]
 """What is to run in the same loop as long as the server does."""
+
+
+class JsonFormatter(logging.Formatter):
+    """A log record as a JSON object on one line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(line).decode()
 
 
 def say(text: str) -> None:
@@ -110,9 +127,12 @@ def _started(says: str) -> None:
 
 
 def _prepare(settings: Settings) -> None:
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(name)s: %(message)s", handlers=[RichHandler(console=console)]
-    )
+    handler: logging.Handler = RichHandler(console=console)
+    handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    if settings.log_format == "json":
+        handler = logging.StreamHandler()
+        handler.setFormatter(JsonFormatter())
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
     for noisy in ("watchfiles", "uvicorn.error", "sse_starlette"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
     raise_descriptor_limit()

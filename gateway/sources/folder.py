@@ -6,6 +6,7 @@ A hint is never trusted: it only says which file to read again. What was read de
 import asyncio
 import heapq
 import logging
+import math
 import os
 import stat
 import threading
@@ -15,6 +16,8 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.histogram import Histogram
+from gateway.sources.canary import Canary
 from gateway.sources.files import Signature, compare, read
 from gateway.sources.watch import watch
 from gateway.store import Event, Kind, Store
@@ -30,6 +33,9 @@ SLICE = 200
 
 SMALL = 2_000
 """A folder of so many files is scanned within a few milliseconds."""
+
+DEAF, OVERDUE = 30.0, 500_000_000
+"""Seconds for which a watcher that missed a change is not trusted; nanoseconds within which it should have told."""
 
 APPEARS, REWATCH = 0.2, 30.0
 """Seconds between looks for a folder that is not there; until a watcher that could not start is tried again."""
@@ -79,6 +85,22 @@ class Folder:
         self._moved = threading.Event()  # the folder that is watched is not the one at the path any more
         self._identity: tuple[int, int] | None = None
         self._complaint = ""
+        self.reconciled = -math.inf  # when the folder was last compared (loop time)
+        self.torn = self.findings = 0
+        """Reads that found a file not whole; changes that no hint had told of."""
+        self.latency = Histogram()
+        """From a file's time stamp to its event, in seconds."""
+        self._missed = -math.inf  # when the last of them was found
+        self._canary = Canary(self.tasks)
+
+    @property
+    def readable(self) -> bool:
+        return not self._complaint
+
+    @property
+    def deaf(self) -> bool:
+        """Whether the watcher has lately kept silent about a change, or about its canary."""
+        return self.watching and (self._canary.unheard or time.monotonic() - self._missed < DEAF)
 
     # One task
 
@@ -124,6 +146,8 @@ class Folder:
             return Event(0, Kind.TASK, id, task)  # an old one: read on demand, and no news to anybody
         if event := self._store.put(task):
             self._publish(event)
+            if self.scanned.is_set():
+                self.latency.observe(max(0.0, time.time() - signature.mtime_ns / 1e9))
         return self._store.get(id)
 
     def _path(self, id: str) -> str:
@@ -141,6 +165,7 @@ class Folder:
 
     def _broken(self, id: str, signature: Signature | None, reason: str) -> Event:
         """Not whole: tried again for a while, and only then said to be invalid. Its last good state is kept."""
+        self.torn += 1
         torn = self._torn.setdefault(id, Torn())
         good = self._store.get(id)
         still = good.task if good else None
@@ -178,6 +203,7 @@ class Folder:
 
     async def reconcile(self) -> None:
         """Compares the whole folder with what is known, and reads what differs."""
+        began = time.time_ns()
         try:
             identity, changed, gone = await asyncio.to_thread(compare, self.tasks, self._seen.copy())
         except OSError as error:  # no answer is no news: what is known stays
@@ -192,9 +218,21 @@ class Folder:
             self._seen.update(changed)
             self._unsettled.update(id for id, _ in news)
             changed = news
+        elif self.watching:
+            await self._find([id for id, signature in changed if signature.mtime_ns < began - OVERDUE])
         await self._refresh_all([id for id, _ in changed] + gone + [*self._unsettled])
         self._store.prune(int(oldest * 1000))
+        self.reconciled = time.monotonic()
         self.scanned.set()
+
+    async def _find(self, overdue: list[str]) -> None:
+        """Reads what a hint should have told of long ago, and notes how much of it was news."""
+        before = self._store.head
+        await self._refresh_all(overdue)
+        if found := self._store.head - before:
+            self.findings += found
+            self._missed = time.monotonic()
+            log.warning("the watcher missed %d changes: looking every %g s for a while", found, self._poll)
 
     async def _refresh_all(self, ids: Iterable[str]) -> None:
         for count, id in enumerate(dict.fromkeys(ids), 1):
@@ -203,7 +241,7 @@ class Folder:
                 await asyncio.sleep(0)
 
     def _complain(self, complaint: str) -> None:
-        """Logs a trouble with the folder once, until it is another one."""
+        """Logs that the folder cannot be read once, until that is over."""
         if complaint and complaint != self._complaint:
             log.warning(complaint)
         self._complaint = complaint
@@ -225,10 +263,16 @@ class Folder:
     async def _reconcile_for_ever(self) -> None:
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._period if self.watching or not self.scanned.is_set() else self._poll):
+                async with asyncio.timeout(self._poll if self._blind() else self._period):
                     await self._kick.wait()
             self._kick.clear()
             await self.reconcile()
+            if self.watching:
+                self._canary.sing()
+
+    def _blind(self) -> bool:
+        """Whether looking often is all there is."""
+        return self.scanned.is_set() and (not self.watching or self.deaf)
 
     async def _watch(self) -> None:
         """Watches the folder that is there; waits for one that is not, and moves on to one that replaces it."""
@@ -257,6 +301,7 @@ class Folder:
                 await self._take_up(paths)
 
     async def _take_up(self, paths: list[str]) -> None:
+        self._canary.listen(paths)
         hints = [path[len(self._prefix) : -5] for path in paths if path.endswith(".json")]
         await self._refresh_all(filter(is_id, hints))
         if len(hints) < len(paths) and identity_of(self.tasks) != self._identity:

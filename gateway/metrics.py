@@ -1,0 +1,75 @@
+"""Figures for Prometheus, pulled from the parts when they are asked for."""
+
+import time
+from collections.abc import Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from gateway.engine import Engine
+from gateway.health import checks
+
+
+class EngineCollector(Collector):
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def collect(self) -> Iterator[Metric]:
+        hub, store, folder = self._engine.hub, self._engine.store, self._engine.folder
+        yield _labelled(GaugeMetricFamily, "subscribers", "Subscriptions", ["transport"], hub.transports().items())
+        yield _labelled(
+            CounterMetricFamily, "replies", "Whole answers", ["dialect", "code"], self._engine.replies.items()
+        )
+        yield _labelled(
+            CounterMetricFamily, "refusals", "Streams refused", ["reason"], self._engine.limits.refused.items()
+        )
+        yield _labelled(
+            GaugeMetricFamily,
+            "check",
+            "1 where all is well",
+            ["name"],
+            [(n, ok) for n, (ok, _) in checks(self._engine).items()],
+        )
+        for name, help, value in (
+            ("events", "States, deletions and invalid files published", hub.published),
+            ("deliveries", "Events given to subscriptions", hub.delivered),
+            ("delivered_bytes", "Bytes of them", hub.bytes),
+            ("conflated", "Events that a newer one of the task made needless for one that was behind", hub.conflated),
+            ("resets", "Subscriptions that had to begin anew", hub.resets),
+            ("expired", "Subscriptions closed because they took nothing", hub.expired),
+            ("torn_reads", "Reads that found a file not whole", folder.torn),
+            ("reconciliation_findings", "Changes that no hint had told of", folder.findings),
+        ):
+            yield CounterMetricFamily(f"gateway_{name}", help, value=value)
+        yield GaugeMetricFamily("gateway_tasks", "Tasks held in memory", value=len(store))
+        yield GaugeMetricFamily("gateway_watching", "1 with a file watcher, 0 without", value=float(folder.watching))
+        yield GaugeMetricFamily("gateway_loop_lag_seconds", "By how much the loop was late", value=self._engine.lag)
+        age = time.monotonic() - folder.reconciled if folder.scanned.is_set() else float("inf")
+        yield GaugeMetricFamily("gateway_reconciliation_age_seconds", "Since the folder was compared", value=age)
+        latency = HistogramMetricFamily("gateway_write_to_publish_seconds", "From a file's time stamp to its event")
+        latency.add_metric([], *folder.latency.buckets())
+        yield latency
+
+
+def _labelled(
+    kind: type[GaugeMetricFamily] | type[CounterMetricFamily],
+    name: str,
+    help: str,
+    labels: list[str],
+    rows: Iterable[tuple[str | tuple[object, ...], float]],
+) -> Metric:
+    family = kind(f"gateway_{name}", help, labels=labels)
+    for key, value in rows:
+        family.add_metric([key] if isinstance(key, str) else [str(part) for part in key], value)
+    return family
+
+
+def exposition(engine: Engine, accept: str) -> tuple[bytes, str]:
+    """The figures now, in the format that a scraper accepts, and its content type."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(EngineCollector(engine))
+    ProcessCollector(registry=registry)
+    encode, content_type = choose_encoder(accept)
+    return encode(registry), content_type
