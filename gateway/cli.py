@@ -22,8 +22,8 @@ from rich.console import Console
 from gateway import demo as backend
 from gateway import process
 from gateway.bench.run import BenchError, Load, measure
-from gateway.server import BindError, listen
 from gateway.settings import Settings
+from gateway.sockets import BindError, listen
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -149,7 +149,7 @@ def _settings(given: dict[str, Any]) -> Settings:
 @contextlib.contextmanager
 def _listening(settings: Settings) -> Iterator[list[socket.socket]]:
     try:
-        sockets = listen(settings.bind)
+        sockets = listen(settings.bind, settings.write_deadline)
     except BindError as error:
         raise Refusal(f"{error}: choose another address with --bind HOST:PORT") from None
     try:

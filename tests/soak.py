@@ -26,12 +26,14 @@ from gateway.bench.figures import Histogram
 from tests.harness import Gateway, flat
 from tests.test_scale import rss_mb
 
-AT_ONCE, KILL_EVERY, PATIENCE = 12, 45.0, 30.0
+AT_ONCE, PATIENCE = 12, 30.0
+STREAM = b"GET /api/v1/tasks HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n"
 TROUBLE = (httpx.HTTPError, OSError, WebSocketException, json.JSONDecodeError)
 
 
 class Soak:
-    def __init__(self) -> None:
+    def __init__(self, kill_every: float = 45.0) -> None:
+        self.kill_every = kill_every
         self.gateway = Gateway("--reconcile", "2", "--heartbeat", "2")
         self.gateway.tasks.mkdir()
         self.client = httpx.AsyncClient(timeout=httpx.Timeout(5, read=20), limits=httpx.Limits(max_connections=None))
@@ -165,21 +167,24 @@ class Soak:
 
     async def stall(self) -> None:
         """Subscribes to everything and takes nothing for a while, again and again."""
+        loop = asyncio.get_running_loop()
         while not self.stop.is_set():
-            with contextlib.suppress(OSError):
-                _, writer = await asyncio.open_connection("127.0.0.1", self.gateway.port, limit=1024)
-                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-                writer.write(b"GET /api/v1/tasks HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n")
+            with contextlib.suppress(OSError), socket.socket() as s:
+                s.setblocking(False)
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                await loop.sock_connect(s, ("127.0.0.1", self.gateway.port))
+                await loop.sock_sendall(
+                    s, b"GET /api/v1/tasks HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n"
+                )
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(random.uniform(1, 20)):
                         await self.stop.wait()
-                writer.close()
             await asyncio.sleep(0.1)
 
     async def kill(self) -> None:
         while not self.stop.is_set():
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(KILL_EVERY):
+                async with asyncio.timeout(self.kill_every):
                     await self.stop.wait()
                     return
             self.kills += 1

@@ -13,8 +13,9 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from gateway.app import create_app
 from gateway.direct import Socket, Stream
-from gateway.server import Server, listen
+from gateway.server import Server
 from gateway.settings import Settings
+from gateway.sockets import listen
 from tests.harness import Gateway, flat, until
 from tests.test_scale import rss_mb
 

@@ -1,5 +1,6 @@
 """Long-polls over real sockets: an answer when there is news."""
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -8,7 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests.harness import Gateway
+from tests.harness import Gateway, until
+from tests.test_operations import figures
 
 
 @pytest.fixture
@@ -86,3 +88,12 @@ def test_shutdown_answers_those_who_wait(start: Callable[..., Gateway], name: st
     answer = waits(one, later, f"/api/task?task_id={name}&wait=50")
     threading.Thread(target=one.stop).start()
     assert answer.result(3).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/api/task?task_id=left&wait=50", "/api/v1/tasks?wait=50"])
+def test_a_client_that_leaves_waits_no_longer(gateway: Gateway, path: str) -> None:
+    gateway.write("left")
+    with socket.create_connection(("127.0.0.1", gateway.port), 10) as s:
+        s.sendall(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % path.encode())
+        until(lambda: figures(gateway).get("gateway_subscribers/long-poll", 0) > 0)
+    until(lambda: figures(gateway).get("gateway_subscribers/long-poll", 0) == 0)

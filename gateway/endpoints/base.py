@@ -1,6 +1,9 @@
 """What all endpoints share: methods, errors, and the way from a request to its transport."""
 
+import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from starlette.types import Receive, Scope, Send
 
@@ -9,6 +12,8 @@ from gateway.engine import Engine
 from gateway.transports.reply import ALWAYS, JSON, Reply, send_reply
 from gateway.transports.request import BadRequestError, Query, Transport, transport
 from gateway.wire import Encoding
+
+Awaited = TypeVar("Awaited")
 
 _ALLOW = (JSON, (b"allow", b"GET, HEAD"))
 
@@ -48,7 +53,7 @@ class Endpoint(ABC):
         if refusal := self._refuse(scope):
             return refusal
         if how is Transport.LONG_POLL:
-            return await self.long_poll(query, scope, wait)
+            return await while_connected(receive, self.long_poll(query, scope, wait))
         encoding = self.sse if how is Transport.SSE else self.ndjson
         return await self.stream(query, scope, receive, send, encoding)
 
@@ -76,6 +81,22 @@ class Endpoint(ABC):
 
     @abstractmethod
     async def converse(self, query: Query, scope: Scope, receive: Receive, send: Send) -> Reply | None: ...
+
+
+async def while_connected(receive: Receive, waiting: Coroutine[Any, Any, Awaited]) -> Awaited | None:
+    """What is waited for, or None where the client leaves before it comes: it should wait here no longer."""
+
+    async def client_leaves() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    comes, leaves = asyncio.create_task(waiting), asyncio.create_task(client_leaves())
+    try:
+        await asyncio.wait((comes, leaves), return_when=asyncio.FIRST_COMPLETED)
+        return comes.result() if comes.done() else None
+    finally:
+        comes.cancel()
+        leaves.cancel()
 
 
 def last_event(query: Query) -> str | None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from starlette.types import Receive, Scope, Send
 
 from gateway.dialects import MISSING, NOT_FOUND, TOO_LARGE, Dialect
-from gateway.endpoints.base import Endpoint, last_event
+from gateway.endpoints.base import Endpoint, last_event, while_connected
 from gateway.engine import Engine
 from gateway.limits import peer_of
 from gateway.store import Event, Kind
@@ -68,7 +68,7 @@ class TaskEndpoint(Endpoint):
         self, query: Query, scope: Scope, receive: Receive, send: Send, encoding: Encoding
     ) -> Reply | None:
         id, known = self._id_of(query, scope), last_event(query)
-        event = await self.engine.appears(id, self.engine.settings.task_wait)
+        event = await while_connected(receive, self.engine.appears(id, self.engine.settings.task_wait))
         if not event:
             return self._reply(id, None, query)
         if event.task and event.task.final and event.task.tag == known:
