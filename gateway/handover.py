@@ -1,8 +1,8 @@
 """All that touches uvicorn's internals: its protocols, taught to answer in one write and to hand a connection over.
 
 uvicorn does the latter itself when it upgrades a connection to WebSocket. What is relied on is pinned in pyproject.toml
-and held by the tests: of a connection `connections`, `cycle`, `parser`, `flow`, `transport` and `default_headers`, and
-for WebSocket `conn`, `response`, `handshake_complete` and `close_timer`.
+and held by the tests: of a connection `connections`, `cycle`, `parser`, `flow`, `transport`, `default_headers` and its
+keep-alive timer, and for WebSocket `conn`, `response`, `handshake_complete` and `close_timer`.
 """
 
 import asyncio
@@ -68,6 +68,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self.scope:
             self.scope.pop("extensions", None)  # a cycle: it would wait for the garbage collector
         super().connection_lost(exc)
+        self._unset_keepalive_if_required()  # uvicorn leaves it where the client reset the connection
 
     def answer(self, status: int, head: bytes, body: bytes) -> bool:
         """Sends a whole answer in one write; `head` is its header lines, with the empty one. False: not now.

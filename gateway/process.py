@@ -126,6 +126,10 @@ def _started(says: str) -> None:
         say(says)
 
 
+NOISY = {"watchfiles": logging.WARNING, "uvicorn.error": logging.ERROR, "sse_starlette": logging.WARNING}
+"""uvicorn warns of each request that is not HTTP: a port scan would fill the disk."""
+
+
 def _prepare(settings: Settings) -> None:
     handler: logging.Handler = RichHandler(console=console)
     handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
@@ -133,8 +137,8 @@ def _prepare(settings: Settings) -> None:
         handler = logging.StreamHandler()
         handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
-    for noisy in ("watchfiles", "uvicorn.error", "sse_starlette"):
-        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
+    for noisy, least in NOISY.items():
+        logging.getLogger(noisy).setLevel(max(least, logging.getLogger().level))
     raise_descriptor_limit()
 
 
