@@ -158,7 +158,7 @@ def test_half_of_the_readers_stall(start: Callable[..., Gateway]) -> None:
     ids = [f"t{n}" for n in range(50)]
     for id in ids:
         one.write(id)
-    until(lambda: one.get("/readyz").status_code == 200)  # the folder that has just come is watched
+    until(lambda: figures(one)["gateway_watching"] == 1)  # the folder has just come
     alone, _ = crowd(one, ids, count=half, rate=rate, seconds=min(seconds, 10))
     with contextlib.ExitStack() as stack:
         stalled = [stack.enter_context(synced(one, SO_RCVBUF=65_536)) for _ in range(half)]
@@ -237,7 +237,7 @@ def test_coming_and_going_leaves_nothing(start: Callable[..., Gateway]) -> None:
         subscribers = [value for name, value in figures(one).items() if name.startswith("gateway_subscribers")]
         return not any(subscribers) and descriptors(one) <= idle + 1
 
-    until(lambda: one.get("/readyz").status_code == 200)  # it has opened what it needs
+    until(lambda: figures(one)["gateway_watching"] == 1)  # it has opened what it needs
     idle = descriptors(one)
     storm(2_000)
     until(quiet)
