@@ -42,6 +42,7 @@ class Gateway(Starlette):
             lifespan=lifespan,
             exception_handlers={HTTPException: _json_error},
         )
+        self.router.redirect_slashes = False  # a wrong URL is not found; no page is sent where its Host header says
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":

@@ -1,13 +1,15 @@
 """All that touches uvicorn's internals: its protocols, taught to answer in one write and to hand a connection over.
 
 uvicorn does the latter itself when it upgrades a connection to WebSocket. What is relied on is pinned in pyproject.toml
-and held by the tests: of a connection `connections`, `cycle`, `parser`, `flow`, `transport`, `default_headers` and its
-keep-alive timer, and for WebSocket `conn`, `response`, `handshake_complete` and `close_timer`.
+and held by the tests: of a connection `connections`, `cycle`, `pipeline`, `_start_asgi_task`, `parser`, `flow`,
+`transport`, `default_headers` and its keep-alive timer, and for WebSocket `conn`, `response`, `handshake_complete` and
+`close_timer`.
 """
 
 import asyncio
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
@@ -27,6 +29,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._running: RequestResponseCycle | None = None
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = self.loop.call_later(self.head_deadline, self._head_is_late)
 
@@ -62,9 +65,17 @@ class HttpProtocol(HttpToolsProtocol):
             self.scope["extensions"] = {EXTENSION: self}  # type: ignore[dict-item]
         super().on_headers_complete()
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle  # `cycle` is that of the newest request, and others may be pipelined before it
+        super()._start_asgi_task(cycle, app)
+
     def connection_lost(self, exc: Exception | None) -> None:
         if self._head_timer:
             self._head_timer.cancel()
+        if self._running:
+            self._running.disconnected = True
+            self._running.message_event.set()
+            self._running = None
         if self.scope:
             self.scope.pop("extensions", None)  # a cycle: it would wait for the garbage collector
         super().connection_lost(exc)
@@ -75,8 +86,8 @@ class HttpProtocol(HttpToolsProtocol):
 
         A third of a poll's time went into checking the same headers anew and into a second write.
         """
-        cycle = self.cycle
-        if self.flow.write_paused or not cycle.keep_alive or cycle.disconnected:
+        cycle = self._running
+        if cycle is None or self.flow.write_paused or not cycle.keep_alive or cycle.disconnected:
             return False
         self._log(status)
         self.transport.write(b"".join([STATUS_LINE[status], self._default_lines(), head, body]))
@@ -87,7 +98,10 @@ class HttpProtocol(HttpToolsProtocol):
 
     def hand_over(self, head: bytes) -> Stream | None:
         """Answers with an endless chunked body, and gives the connection away. None: the client has left."""
-        if self.parser is None or self.transport.is_closing():
+        if self._running is None:
+            return None
+        if self.transport.is_closing():
+            self._running.disconnected = True  # so that nobody waits for its answer
             return None
         self._log(200)
         self.connections.discard(self)
@@ -95,9 +109,10 @@ class HttpProtocol(HttpToolsProtocol):
         stream = Stream(self.transport, self.connections)
         ending = b"transfer-encoding: chunked\r\nconnection: close\r\n"
         stream.write(b"".join([STATUS_LINE[200], self._default_lines(), ending, head]))
-        self.cycle.disconnected = True  # so that nobody waits for its answer
+        self._running.disconnected = True
         self.parser = None  # type: ignore[assignment]
-        del self.cycle, self.scope, self.headers  # and the cycles with them
+        self.pipeline.clear()
+        del self._running, self.cycle, self.scope, self.headers  # and the cycles with them
         return stream
 
     def _default_lines(self) -> bytes:

@@ -41,6 +41,7 @@ tests)
     need go golang-go golang go
     need jq jq jq jq
     need curl curl curl curl
+    need ip iproute2 iproute iproute2mac
     need chromium chromium chromium chromium
     ;;
 esac

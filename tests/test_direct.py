@@ -19,6 +19,7 @@ from gateway.sockets import listen
 from tests.harness import Gateway, flat, until
 from tests.test_scale import rss_mb
 
+ACCEPT = "Accept: text/event-stream\r\n"
 UPGRADE = (
     "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
@@ -30,9 +31,7 @@ def alive(*kinds: type) -> list[str]:
     return [type(found).__name__ for found in gc.get_objects() if isinstance(found, kinds)]
 
 
-@pytest.mark.parametrize(
-    ("headers", "kind"), [("Accept: text/event-stream\r\n", Stream), (UPGRADE, Socket)], ids=["sse", "ws"]
-)
+@pytest.mark.parametrize(("headers", "kind"), [(ACCEPT, Stream), (UPGRADE, Socket)], ids=["sse", "ws"])
 def test_nothing_is_left_of_the_request(tmp_path: Path, headers: str, kind: type) -> None:
     (tmp_path / "Tasks").mkdir()
     settings = Settings(data_path=tmp_path)
@@ -76,6 +75,25 @@ def test_a_client_that_sends_on_after_its_request_is_not_answered(start: Callabl
         assert rest.endswith(b"0\r\n\r\n")
 
 
+def test_pipelined_requests_are_answered_while_the_connection_stays(start: Callable[..., Gateway]) -> None:
+    one = start()
+    one.write("a")
+    poll, stream = (f"GET /api/task?task_id=a HTTP/1.1\r\nHost: x\r\n{more}\r\n" for more in ("", ACCEPT))
+    with socket.create_connection(("127.0.0.1", one.port), 5) as s:
+        for count in (3, 4):
+            s.sendall(poll.encode() * count)
+            seen = b""
+            while seen.count(b'"data": {}\n}') < count:
+                seen += s.recv(65_536)
+            assert seen.count(b"HTTP/1.1 200 OK") == count
+        s.sendall((poll + stream + poll).encode())  # nothing comes after a stream
+        one.write("a", "success", 100)
+        rest = b"".join(iter(lambda: s.recv(65_536), b""))
+    assert rest.count(b"HTTP/1.1") == 2
+    assert rest.endswith(b"0\r\n\r\n")
+    assert not [line for line in one.lines if "ERROR" in line]
+
+
 def test_pipelined_polls_are_answered_in_order(start: Callable[..., Gateway]) -> None:
     one = start()
     for n in range(20):
@@ -95,7 +113,7 @@ def test_a_reader_that_stalls_costs_nothing_and_ends_right(gateway: Gateway, nam
     for id in ids:
         gateway.write(id)
     query = "&".join(f"id={id}" for id in ids)
-    headers = UPGRADE if upgrade else "Accept: text/event-stream\r\n"
+    headers = UPGRADE if upgrade else ACCEPT
     with socket.socket() as s:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
         s.settimeout(20)

@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.harness import Gateway, flat, until
+from tests.harness import Gateway, flat, free_port, require, until
 from tests.soak import Soak
 from tests.test_operations import figures
 from tests.test_scale import rss_mb
@@ -319,3 +319,37 @@ def test_a_writer_whose_clock_is_off(start: Callable[..., Gateway], shift: int) 
             while json.loads(next(events).data)["progress"] != n:
                 pass
             assert one.get("/api/task?task_id=a").json()["progress"] == n
+
+
+def test_a_client_that_vanished_is_let_go(start: Callable[..., Gateway]) -> None:
+    """Half-open: it neither reads nor closes nor acknowledges, as behind a pulled cable (a route into nothing)."""
+    ip, there = require("ip"), ["ip", "netns", "exec", "gateway-test"]
+    steps = """netns add gateway-test
+        link add gateway-test type veth peer name eth0 netns gateway-test
+        addr add 10.213.77.1/30 dev gateway-test
+        link set gateway-test up
+        -n gateway-test addr add 10.213.77.2/30 dev eth0
+        -n gateway-test link set eth0 up"""
+    try:
+        for step in steps.splitlines():
+            if subprocess.run([ip, *step.split()], capture_output=True, check=False).returncode:
+                pytest.skip("no network can be made here")
+        port = free_port()
+        one = start("--bind", f"10.213.77.1:{port}", "--heartbeat", "1", "--write-deadline", "2")
+        curl = [
+            *there,
+            require("curl"),
+            "-sN",
+            "-H",
+            "Accept: text/event-stream",
+            f"http://10.213.77.1:{port}/api/v1/tasks",
+        ]
+        with subprocess.Popen(curl, stdout=subprocess.PIPE) as client:
+            assert client.stdout
+            assert b"synced" in b"".join(client.stdout.readline() for _ in range(2))
+            assert figures(one)["gateway_subscribers/sse"] == 1
+            subprocess.run([*there, ip, "route", "add", "blackhole", "10.213.77.1/32"], check=True)
+            until(lambda: not figures(one).get("gateway_subscribers/sse"), 20)
+            client.kill()
+    finally:
+        subprocess.run([ip, "netns", "del", "gateway-test"], capture_output=True, check=False)
