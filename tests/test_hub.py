@@ -368,7 +368,7 @@ def test_an_event_from_outside_the_order_comes_first() -> None:
     assert [line.get("event", "task") for line in reader.take()] == ["task", "synced"]
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=3_000, deadline=None)
 @given(seed=st.integers(0, 2**32), limit=st.sampled_from([2, 100]))
 def test_every_reader_ends_right_whatever_happened(seed: int, limit: int) -> None:
     """Guarantees 1, 3 and 4: writes, deletions, stalls, drops and resumes in any order."""

@@ -111,7 +111,7 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 TestStore = StoreMachine.TestCase
-TestStore.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestStore.settings = settings(max_examples=2_000, stateful_step_count=40, deadline=None)
 
 
 def test_bytes_are_bounded() -> None:
