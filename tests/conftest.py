@@ -3,8 +3,17 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
-from tests.harness import Gateway
+from tests.harness import Gateway, require
+
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 @pytest.fixture(scope="session", params=["gateway", "uvicorn"])
@@ -33,3 +42,13 @@ def start() -> Iterator[Callable[..., Gateway]]:
 def name(request: pytest.FixtureRequest) -> str:
     """A task id of the test's own."""
     return "".join(c if c.isalnum() else "-" for c in request.node.name)[:150] + secrets.token_hex(3)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium, or whichever is installed under that name."""
+    executable = require("chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=QUIET)
+        yield browser
+        browser.close()

@@ -122,6 +122,14 @@ def test_subscribing_with_a_cursor_resumes(gateway: Gateway, name: str) -> None:
         assert [m["type"] for m in upto(connection, "synced")] == ["reset", "task", "synced"]
 
 
+def test_a_ping_is_answered(gateway: Gateway) -> None:
+    """A script cannot see the heartbeats of WebSocket; this it can."""
+    with connect(f"{gateway.url.replace('http', 'ws')}/api/v1/tasks?id=") as socket:
+        assert json.loads(socket.recv(5))["type"] == "synced"
+        socket.send('{"type":"ping"}')
+        assert json.loads(socket.recv(5)) == {"type": "pong"}
+
+
 GARBAGE = [
     ("", "bad_message"),
     ("nonsense", "bad_message"),

@@ -150,8 +150,10 @@ class CollectionEndpoint(Endpoint):
             ask = msgspec.json.decode(message, type=Ask)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as wrong:
             return error("bad_message", f"not a message: {wrong}")
+        if ask.type == "ping":  # a script cannot see the heartbeats of WebSocket
+            return b'{"type":"pong"}\n'
         if ask.type not in ("subscribe", "unsubscribe"):
-            return error("unknown_type", "type must be subscribe or unsubscribe")
+            return error("unknown_type", "type must be subscribe, unsubscribe or ping")
         if ask.ids is None or not all(map(is_id, ask.ids)):
             return error("bad_ids", "ids must be a list of task ids")
         most = self.engine.settings.max_ids

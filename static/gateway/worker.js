@@ -1,0 +1,22 @@
+// The SharedWorker: one feed for each gateway that the pages of this origin ask for.
+
+import { Feed } from "./feed.js";
+import { untilLeft } from "./sharing.js";
+
+const feeds = new Map();
+
+self.onconnect = ({ ports: [port] }) => {
+  const post = (said) => port.postMessage(said);
+  let feed;
+  port.onmessage = ({ data }) => {
+    if (data.open) {
+      const { base, options, tab } = data.open;
+      const key = JSON.stringify([base, options]);
+      if (!feeds.has(key)) feeds.set(key, new Feed(base, options));
+      feed = feeds.get(key);
+      untilLeft(tab).then(() => feed.leave(post));
+    } else if (data.want) feed.want(post, data.want);
+    else if (data.leave) feed.leave(post);
+    else if (data.wake) feed.wake();
+  };
+};
