@@ -123,8 +123,7 @@ class Tab {
   add(watcher) {
     this.watchers.add(watcher);
     watcher.number = ++this.number;
-    queueMicrotask(() => this.greet(watcher));
-    this.want();
+    queueMicrotask(() => this.watchers.has(watcher) && this.greet(watcher));
   }
 
   /** What is known already need not be waited for. */
@@ -133,6 +132,7 @@ class Tab {
     for (const task of this.mirror.tasks.values()) this.pass(watcher, { task });
     for (const [id, error] of this.mirror.faults) this.pass(watcher, { event: "invalid", id, error });
     watcher.greeted = true;
+    this.want();
   }
 
   remove(watcher) {

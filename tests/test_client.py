@@ -94,6 +94,22 @@ def test_each_transport_ends_right(start: Callable[..., Gateway], transport: str
         assert node.ends() == [["task", "a"], "completed"]
 
 
+def test_who_comes_later_is_told_what_is_known(start: Callable[..., Gateway]) -> None:
+    one = start()
+    one.write("a", "success", 100)
+    script = """
+        const stop = new AbortController();
+        await new Promise((resolve) => watchTasks({ url, onSynced: resolve, signal: stop.signal }));
+        say((await watchTask("a", { url })).progress);
+        await watchTask("never", { url, wait: 100 }).catch(complaint);
+        await new Promise((resolve) => watchTasks({ url, ids: ["a"], onSynced: resolve, signal: stop.signal }));
+        stop.abort();
+        say((await watchTask("a", { url })).progress);
+    """
+    with Node(one, script) as node:
+        assert node.ends() == [100, ["TaskUnknownError", "There is no task never", "never"], 100]
+
+
 def test_why_a_task_did_not_succeed(start: Callable[..., Gateway]) -> None:
     one = start()
     one.write("fails", "error", 40, message="RAIDA network unreachable")

@@ -37,6 +37,7 @@ export class Connection {
 
   stop() {
     this.stopping?.abort();
+    this.stands = undefined;
   }
 
   state(state) {

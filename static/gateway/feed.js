@@ -40,7 +40,7 @@ export class Feed {
     this.ports.delete(post);
     if (this.ports.size) return;
     this.connection.stop();
-    this.followed = undefined;
+    this.followed = this.state = undefined;
     this.mirror.clear();
   }
 

@@ -52,7 +52,7 @@ function led(base, options, hear, tab, held) {
   function take({ from, want, leave, wake }) {
     if (!posts.has(from)) {
       posts.set(from, from === tab ? hear : (said) => channel.postMessage({ to: from, said }));
-      untilLeft(from).then(() => lead.leave(posts.get(from)));
+      untilLeft(from).then(() => (lead.leave(posts.get(from)), posts.delete(from)));
     }
     if (want) lead.want(posts.get(from), want);
     else if (leave) lead.leave(posts.get(from));
