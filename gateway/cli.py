@@ -64,6 +64,34 @@ def demo(**given: Any) -> None:
             process.serve(settings, sockets, _lines_to_try(_urls(sockets).split()[0]), partial(_play, tasks))
 
 
+_WATCH = (
+    "Watch tasks at the terminal: bars, or a line for each change where stdout is none.\n\n"
+    "With IDs it ends when all have ended: with 0 when all succeeded, 1 when one failed, 3 when one does not exist "
+    "(and none failed). Without, it follows what runs, until Ctrl-C.\n\n"
+    "--exec fills in {id}, {status}, {message} and {progress} without a shell. The command has them in TASK_ID, "
+    "TASK_STATUS, TASK_MESSAGE and TASK_PROGRESS too, and the task as JSON on stdin. Four run at once."
+)
+
+
+@app.command(help=_WATCH)
+def watch(
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Tasks to wait for; without, all.")] = None,
+    url: Annotated[str, typer.Option(envvar="GATEWAY_URL", help="The gateway.")] = "http://localhost:8080",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the stream as NDJSON.")] = False,
+    command: Annotated[
+        str,
+        typer.Option("--exec", metavar="'CMD {id}'", help="Run at each final state.", show_default=False),
+    ] = "",
+) -> None:
+    from gateway.watch.run import watch as watch_tasks  # noqa: PLC0415 - its HTTP client would slow the others' start
+    from gateway.watch.stream import WatchError  # noqa: PLC0415
+
+    try:
+        raise typer.Exit(watch_tasks(url, ids or [], as_json=as_json, command=command))
+    except WatchError as error:
+        raise Refusal(str(error)) from None
+
+
 class Transport(StrEnum):
     SSE = "sse"
     NDJSON = "ndjson"

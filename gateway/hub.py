@@ -199,6 +199,7 @@ class Hub:
 
     def _reset(self, sub: Subscription) -> None:
         self.resets += 1
+        sub.synced = False
         sub.outlet.write(sub.encoding.reset())
         self._rewind(sub)
 

@@ -72,14 +72,14 @@ export interface WatchTask<Body> {
 
 /**
  * Follows one task to its end, and resolves with the final state if it succeeded. Rejects with a TaskFailedError,
- * TaskGoneError or TaskUnknownError, and with the signal's reason.
+ * TaskGoneError or TaskUnknownError, and with the signal's reason. With a `dialect` states are the bodies of that
+ * polling URL, which is asked at each change.
  */
-export function watchTask(id: string, watch?: WatchTask<Task>): Promise<Task>;
-/** The same in the body of a polling URL, which is asked at each change. */
 export function watchTask(
   id: string,
   watch: WatchTask<Record<string, unknown>> & { dialect: "flat" | "v1" | "system" },
 ): Promise<Record<string, unknown>>;
+export function watchTask(id: string, watch?: WatchTask<Task> & { dialect?: undefined }): Promise<Task>;
 
 /** Why a task did not succeed. */
 export class TaskError extends Error {

@@ -154,7 +154,15 @@ class Gateway:
         headers = {"Accept": "application/x-ndjson"}
         with httpx.stream("GET", self.url + path, headers=headers, timeout=10, verify=PLAIN) as response:
             response.raise_for_status()
-            yield (json.loads(line) for line in response.iter_lines() if line)
+            yield (json.loads(line) for line in _lines(response.iter_bytes()) if line)
+
+
+def _lines(parts: Iterator[bytes]) -> Iterator[bytes]:
+    """httpx's own lines end at U+2028, too."""
+    rest = b""
+    for part in parts:
+        *whole, rest = (rest + part).split(b"\n")
+        yield from whole
 
 
 def until(condition: Callable[[], bool], seconds: float = 10) -> None:

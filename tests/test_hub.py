@@ -190,6 +190,7 @@ def test_one_that_was_behind_for_too_long_is_reset() -> None:
     lines = reader.take()
     assert lines[0] == {"event": "reset"}
     assert progress(lines) == [("t6", 6), ("t7", 7), ("t8", 8)]
+    assert lines[-1]["event"] == "synced"  # where the snapshot ends
 
 
 def test_a_snapshot_has_no_deletions_a_replay_has() -> None:

@@ -126,7 +126,7 @@ class CollectionEndpoint(Endpoint):
             names += [event.id] if event else spellings(id)
             if event and event.task and not event.offset:
                 outside.append(event)
-        resumes = cursor is not None and self.engine.store.place(cursor) is not None
+        resumes = cursor is not None and self.engine.store.place(cursor)  # at place 0 none of these was seen for sure
         return names, [] if resumes else outside
 
     def _ids(self, query: Query) -> list[str] | None:
