@@ -21,7 +21,6 @@ from rich.console import Console
 
 from gateway import demo as backend
 from gateway import process
-from gateway.bench.run import BenchError, Load, measure
 from gateway.settings import Settings
 from gateway.sockets import BindError, listen
 
@@ -110,6 +109,8 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Measure what this machine can do: latency, events, processor time and memory, on loopback."""
+    from gateway.bench.run import BenchError, Load, measure  # noqa: PLC0415 - its HTTP client slows the others' start
+
     load = Load(
         subscribers=subscribers,
         rate=rate,
