@@ -87,8 +87,8 @@ def routes(by_query: Endpoints, by_path: Endpoints) -> list[BaseRoute]:
         **{f"{path}{{id:path}}": endpoint for path, endpoint in by_path.items()},
     }.items():
         found += [Route(path, endpoint), WebSocketRoute(path, endpoint)]
-    pages = StaticFiles(directory=STATIC, html=True)
-    return [*found, Mount("/static", StaticFiles(directory=STATIC)), Route("/", _Page(pages, "index.html"))]
+    files = _Files(directory=STATIC)
+    return [*found, Mount("/static", files), Route("/", _Page(files, "index.html"))]
 
 
 def operators_routes(engine: Engine) -> list[BaseRoute]:
@@ -109,6 +109,26 @@ def operators_routes(engine: Engine) -> list[BaseRoute]:
 
 
 NO_STORE = {"Cache-Control": "no-store"}
+
+
+PAGE_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; worker-src 'self'; "
+        "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",  # asked for again, and mostly answered by 304: modules of two versions do not mix
+}
+
+
+class _Files(StaticFiles):
+    """The static folder, as strict pages want it. Also for modules: a worker has the policy that it came with."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers.update(PAGE_HEADERS)
+        return response
 
 
 class _Page:
