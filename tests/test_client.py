@@ -338,6 +338,19 @@ def test_back_at_once_when_the_network_is(start: Callable[..., Gateway], context
     sees(page, a=2)
 
 
+def test_back_at_once_when_somebody_looks(start: Callable[..., Gateway], context: BrowserContext) -> None:
+    one = start()
+    one.write("a", progress=1)
+    page = watch(context.new_page(), one, share=False, retry=60_000, transports=["poll"])
+    sees(page, a=1)
+    page.route("**/api/v1/tasks**", lambda route: route.abort())
+    page.wait_for_function("states.at(-1).status === 'reconnecting'")
+    one.write("a", progress=2)
+    page.unroute_all()
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    sees(page, a=2)
+
+
 def test_a_late_answer_never_overwrites_a_newer_one(start: Callable[..., Gateway], context: BrowserContext) -> None:
     one = start()
     one.write("a", progress=1)
