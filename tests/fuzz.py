@@ -39,7 +39,7 @@ VALUES = [
 ]  # fmt: skip
 PATHS = [
     b"/api/task", b"/api/transactions/task", b"/api/system/tasks", b"/api/v1/tasks", b"/api/v1/tasks/a",
-    b"/get-task-status/a", b"/api/v1/task/a", b"/", b"/static/dashboard.js", b"/healthz", b"/readyz", b"/nowhere",
+    b"/get-task-status/a", b"/api/v1/task/a", b"/", b"/static/gateway.js", b"/healthz", b"/readyz", b"/nowhere",
 ]  # fmt: skip
 FRAMES = [
     b"\x81\x85\0\0\0\0hello", b"\x81\x9d\0\0\0\0" + b'{"type":"subscribe","ids":[]}', b"\x89\x80\0\0\0\0",
