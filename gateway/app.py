@@ -1,8 +1,9 @@
 """The composition root: settings in, an ASGI app out. The only place where everything meets."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -21,6 +22,9 @@ from gateway.health import ready
 from gateway.metrics import exposition
 from gateway.settings import Settings
 
+if TYPE_CHECKING:
+    from gateway.upstream import Upstream
+
 _HERE = Path(__file__).parent
 STATIC = next((p for p in (_HERE / "static", _HERE.parent / "static") if p.is_dir()), _HERE)
 """The pages: within the package where it is installed, beside it in a checkout."""
@@ -30,9 +34,11 @@ class Gateway(Starlette):
     """A Starlette app that looks for polls first: its own routing would cost each of them as much as the answer."""
 
     def __init__(self, engine: Engine) -> None:
+        upstream = _upstream(engine.settings)
+
         @asynccontextmanager
         async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-            async with engine.running():
+            async with engine.running(), upstream.running() if upstream else nullcontext():
                 yield
 
         self.engine = engine
@@ -42,6 +48,8 @@ class Gateway(Starlette):
             lifespan=lifespan,
             exception_handlers={HTTPException: _json_error},
         )
+        if upstream:
+            self.router.default = upstream
         self.router.redirect_slashes = False  # a wrong URL is not found; no page is sent where its Host header says
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,6 +62,19 @@ class Gateway(Starlette):
                 scope["path_params"] = {"id": path[cut:]}
                 return await endpoint(scope, receive, send)
         return await super().__call__(scope, receive, send)
+
+
+def _upstream(settings: Settings) -> "Upstream | None":
+    if not settings.upstream:
+        return None
+    from gateway.upstream import Upstream  # noqa: PLC0415 - its client takes long to load, and most need none
+
+    return Upstream(
+        settings.upstream,
+        host=settings.upstream_host,
+        connect=settings.upstream_connect,
+        idle=settings.upstream_idle,
+    )
 
 
 def create_app(settings: Settings | None = None) -> Gateway:

@@ -96,6 +96,12 @@ class HttpProtocol(HttpToolsProtocol):
         cycle.on_response()
         return True
 
+    def cut(self) -> None:
+        """Ends a connection whose answer cannot be finished: that it ends so is all that can be said of it."""
+        if self._running:
+            self._running.disconnected = True
+        self.transport.abort()
+
     def hand_over(self, head: bytes) -> Stream | None:
         """Answers with an endless chunked body, and gives the connection away. None: the client has left."""
         if self._running is None:

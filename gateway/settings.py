@@ -17,6 +17,14 @@ class Settings(BaseSettings):
     bind: Annotated[list[str], NoDecode] = Field(
         DOCUMENTED, description="HOST:PORT to listen on; a host name is taken on IPv4 and IPv6. Repeatable."
     )
+    upstream: str | None = Field(
+        None,
+        pattern=r"^https?://[^/?#\s]+(/[^?#\s]*)?$",
+        description="URL of a backend that all else is passed on to.",
+    )
+    upstream_host: str = Field("", description="What the backend is told as Host; its own address if empty.")
+    upstream_connect: float = Field(5, gt=0, description="Seconds until a connection to the backend must stand.")
+    upstream_idle: float = Field(300, gt=0, description="Seconds that the backend may say nothing in an answer.")
     workers: int = Field(1, ge=1, le=256, description="Processes that serve, each on the same addresses.")
     recent: float = Field(86_400, gt=0, description="Seconds for which an unchanged task stays in snapshots.")
     recent_tasks: int = Field(10_000, ge=1, description="Most tasks held in memory for snapshots.")
