@@ -95,6 +95,14 @@ def test_what_is_the_gateways_stays_here(front: Gateway) -> None:
     assert front.get("/healthz").json() == {"alive": True}
 
 
+@pytest.mark.parametrize("line", ["OPTIONS *", "CONNECT 127.0.0.1:1", "GET @127.0.0.1:1/", "GET .example/", "GET *"])
+def test_a_target_that_is_no_path_names_no_other_host(front: Gateway, line: str) -> None:
+    with socket.create_connection(("127.0.0.1", front.port), 5) as s:
+        s.sendall(f"{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        assert s.recv(65_536).startswith(b"HTTP/1.1 400 ")
+    assert not [said for said in front.lines if "ERROR" in said]
+
+
 @pytest.mark.parametrize("path", ["/x/../api/task", "/x/%2e%2e/y", "/./x", "/x/..\\y"])
 def test_no_path_is_passed_that_others_read_otherwise(front: Gateway, path: str) -> None:
     with socket.create_connection(("127.0.0.1", front.port), 5) as s:
