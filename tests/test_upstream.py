@@ -227,3 +227,28 @@ def test_sigterm_lets_answers_under_way_end(start: Start, backend: Backend) -> N
         assert next(parts)
         one.process.send_signal(signal.SIGTERM)
         assert one.process.wait(5) == 0
+
+
+def test_clients_that_do_not_read_fill_no_memory(front: Gateway) -> None:
+    front.get("/large?megabytes=8")
+    before = rss_mb(front.process.pid)
+    with contextlib.ExitStack() as stack:
+        for _ in range(10):
+            s = stack.enter_context(socket.create_connection(("127.0.0.1", front.port), 5))
+            s.sendall(b"GET /large?megabytes=500 HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert s.recv(1)
+        assert front.get("/large?megabytes=64").status_code == 200  # others go on, and time enough to read ahead in
+        assert rss_mb(front.process.pid) - before < 100
+
+
+def test_a_websocket_ends_when_its_backend_does(start: Start) -> None:
+    backend = Backend()
+    one = start("--upstream", backend.url)
+    with connect(one.url.replace("http", "ws") + "/ws") as talk:
+        talk.send("hello")
+        assert talk.recv(5) == "you said hello"
+        backend.stop()
+        with pytest.raises(ConnectionClosed) as closed:
+            talk.recv(5)
+    assert closed.value.rcvd
+    assert closed.value.rcvd.code == 1001
