@@ -23,7 +23,7 @@ from gateway.metrics import exposition
 from gateway.settings import Settings
 
 if TYPE_CHECKING:
-    from gateway.upstream import Upstream
+    from gateway.upstream.passing import Upstream
 
 _HERE = Path(__file__).parent
 STATIC = next((p for p in (_HERE / "static", _HERE.parent / "static") if p.is_dir()), _HERE)
@@ -34,7 +34,7 @@ class Gateway(Starlette):
     """A Starlette app that looks for polls first: its own routing would cost each of them as much as the answer."""
 
     def __init__(self, engine: Engine) -> None:
-        upstream = _upstream(engine.settings)
+        self._upstream = upstream = _upstream(engine.settings)
 
         @asynccontextmanager
         async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -43,16 +43,17 @@ class Gateway(Starlette):
 
         self.engine = engine
         self._by_query, self._by_path = endpoints(engine)
+        self._below = ("/static/", *self._by_path)
         super().__init__(
             routes=[*routes(self._by_query, self._by_path), *operators_routes(engine)],
             lifespan=lifespan,
             exception_handlers={HTTPException: _json_error},
         )
-        if upstream:
-            self.router.default = upstream
         self.router.redirect_slashes = False  # a wrong URL is not found; no page is sent where its Host header says
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._upstream and not self._is_own(scope):
+            return await self._upstream(scope, receive, send)
         if scope["type"] == "http":
             path: str = scope["path"]
             if endpoint := self._by_query.get(path):
@@ -63,17 +64,29 @@ class Gateway(Starlette):
                 return await endpoint(scope, receive, send)
         return await super().__call__(scope, receive, send)
 
+    def _is_own(self, scope: Scope) -> bool:
+        """Whether a request is answered here, where a backend would answer it else. What changes anything never is."""
+        if scope["type"] == "lifespan":
+            return True
+        path: str = scope["path"]
+        known = path in self._by_query or path.startswith(self._below)
+        if scope["type"] == "websocket":
+            return known
+        return scope["method"] in {"GET", "HEAD"} and (known or path in OPERATORS or path == "/")
+
 
 def _upstream(settings: Settings) -> "Upstream | None":
     if not settings.upstream:
         return None
-    from gateway.upstream import Upstream  # noqa: PLC0415 - its client takes long to load, and most need none
+    from gateway.upstream.passing import Upstream  # noqa: PLC0415 - its client takes long to load, and most need none
 
     return Upstream(
         settings.upstream,
         host=settings.upstream_host,
+        forwarded=settings.upstream_forwarded,
         connect=settings.upstream_connect,
         idle=settings.upstream_idle,
+        max_message=settings.max_message,
     )
 
 
@@ -126,9 +139,10 @@ def operators_routes(engine: Engine) -> list[BaseRoute]:
         body, content_type = exposition(engine, request.headers.get("accept", ""))
         return Response(body, headers={"Content-Type": content_type, **NO_STORE})
 
-    return [Route("/healthz", alive), Route("/readyz", is_ready), Route("/metrics", metrics)]
+    return [Route(path, answer) for path, answer in zip(OPERATORS, (alive, is_ready, metrics), strict=True)]
 
 
+OPERATORS = ("/healthz", "/readyz", "/metrics")
 NO_STORE = {"Cache-Control": "no-store"}
 
 

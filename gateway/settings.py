@@ -22,7 +22,12 @@ class Settings(BaseSettings):
         pattern=r"^https?://[^/?#\s]+(/[^?#\s]*)?$",
         description="URL of a backend that all else is passed on to.",
     )
-    upstream_host: str = Field("", description="What the backend is told as Host; its own address if empty.")
+    upstream_host: str = Field(
+        "", description="What the backend is told as Host: its own address if empty, what the client said for `*`."
+    )
+    upstream_forwarded: Literal["x", "rfc7239", "both", "off"] = Field(
+        "x", description="How it is told who asked: X-Forwarded-For, -Host and -Proto, Forwarded, both, or not."
+    )
     upstream_connect: float = Field(5, gt=0, description="Seconds until a connection to the backend must stand.")
     upstream_idle: float = Field(300, gt=0, description="Seconds that the backend may say nothing in an answer.")
     workers: int = Field(1, ge=1, le=256, description="Processes that serve, each on the same addresses.")

@@ -95,6 +95,39 @@ def test_what_is_the_gateways_stays_here(front: Gateway) -> None:
     assert front.get("/healthz").json() == {"alive": True}
 
 
+@pytest.mark.parametrize(("method", "path"), [("DELETE", "/api/v1/tasks/a"), ("POST", "/api/v1/tasks"), ("PUT", "/")])
+def test_what_would_change_something_is_the_backends(front: Gateway, method: str, path: str) -> None:
+    answer = httpx.request(method, front.url + path, timeout=10)
+    assert (answer.json()["method"], answer.json()["path"]) == (method, path)
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/v1/tasks/a%2Fb", "/api%2Fv1%2Ftasks%2Fnever", "/%73tatic/x", "/static%2f..%2fx"]
+)
+def test_no_path_of_the_gateway_gets_past_it(front: Gateway, path: str) -> None:
+    answer = front.get(path)
+    assert answer.status_code in {400, 404}
+    assert "method" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ("x", {"x-forwarded-for": "1.2.3.4, 127.0.0.1", "forwarded": "for=9.9.9.9"}),
+        ("rfc7239", {"x-forwarded-for": "1.2.3.4", "forwarded": 'for=9.9.9.9, for=127.0.0.1;host="a:1";proto=http'}),
+        ("off", {"x-forwarded-for": "1.2.3.4", "forwarded": "for=9.9.9.9"}),
+    ],
+)
+def test_the_backend_is_told_who_asked_as_it_wants_it(
+    start: Start, backend: Backend, how: str, told: dict[str, str]
+) -> None:
+    one = start("--upstream", backend.url, "--upstream-forwarded", how, "--upstream-host", "*")
+    heard = one.get("/any", Host="a:1", X_Forwarded_For="1.2.3.4", Forwarded="for=9.9.9.9").json()["headers"]
+    assert {name: heard[name] for name in told} == told
+    assert heard["host"] == "a:1"
+    assert ("x-forwarded-proto" in heard) is (how == "x")
+
+
 @pytest.mark.parametrize("line", ["OPTIONS *", "CONNECT 127.0.0.1:1", "GET @127.0.0.1:1/", "GET .example/", "GET *"])
 def test_a_target_that_is_no_path_names_no_other_host(front: Gateway, line: str) -> None:
     with socket.create_connection(("127.0.0.1", front.port), 5) as s:

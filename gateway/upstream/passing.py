@@ -1,0 +1,191 @@
+"""In front of a backend: what is not the gateway's own goes there and comes back as it is, in constant memory.
+
+On aiohttp's client: its parser is C, it gives headers as they came, and leaves bodies encoded when told to.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import msgspec
+from starlette.types import Receive, Scope, Send
+from yarl import URL
+
+from gateway.direct import EXTENSION
+from gateway.transports.reply import JSON, Reply, send_reply
+from gateway.upstream.headers import Introduction, end_to_end
+from gateway.upstream.talking import talk
+
+log = logging.getLogger("gateway.upstream")
+
+_GIVEN = (b"date",)  # our server says when it answers
+
+_NONE_OF_ITS_OWN = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+
+PATIENCE = 0.05
+"""Seconds after which it is looked whether a client without a body to send has left: most are answered by then."""
+
+
+class Upstream:
+    """An ASGI app that passes requests and WebSockets on to a backend. Use while `running` is entered.
+
+    `base` is the backend's URL; `host` is what it is told as Host, its own address if empty. `connect` and `idle` are
+    seconds until a connection must stand, and that a backend may say nothing; `max_message` the most bytes of a
+    WebSocket message.
+    """
+
+    def __init__(
+        self,
+        base: str,
+        *,
+        host: str = "",
+        forwarded: str = "x",
+        connect: float = 5,
+        idle: float = 300,
+        max_message: int = 65_536,
+    ) -> None:
+        self._base = URL(base)
+        self._target = str(self._base.origin()) + self._base.raw_path.rstrip("/")
+        self._introduction = Introduction(host or self._base.raw_authority, forwarded)
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=idle)
+        self._max_message = max_message
+        self._session: aiohttp.ClientSession
+        self._loop: asyncio.AbstractEventLoop
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        self._loop = asyncio.get_running_loop()
+        async with aiohttp.ClientSession(
+            auto_decompress=False,
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            max_field_size=65_536,
+            max_line_size=65_536,
+            skip_auto_headers=_NONE_OF_ITS_OWN,
+            timeout=self._timeout,
+        ) as self._session:
+            yield
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not scope["raw_path"].startswith(b"/"):  # `OPTIONS *`, `CONNECT host:port`: read on in our host name
+            return await _fail(scope, send, 400, "Only a path is passed on")
+        if any(part in {".", ".."} for part in scope["path"].replace("\\", "/").split("/")):
+            return await _fail(scope, send, 400, "A path with dot segments is not passed on")
+        exchange = self._talk if scope["type"] == "websocket" else self._pass
+        try:
+            await exchange(scope, receive, send)
+        except TimeoutError:
+            await _fail(scope, send, 504, "The backend did not answer in time")
+        except aiohttp.WSServerHandshakeError as refusal:
+            await _fail(scope, send, refusal.status, "The backend refused the WebSocket")
+        except aiohttp.ClientError as error:
+            log.debug("%s: %s", self._base, error)
+            await _fail(scope, send, 502, "The backend cannot be reached")
+
+    def _url(self, scope: Scope) -> URL:
+        """The same path and query, byte for byte: what is encoded stays so."""
+        query: bytes = scope["query_string"]
+        path: bytes = scope["raw_path"] + (b"?" + query if query else b"")
+        return URL(self._target + path.decode("latin-1"), encoded=True)
+
+    async def _talk(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await talk(
+            self._session,
+            self._url(scope),
+            self._introduction.of(scope),
+            max_message=self._max_message,
+            scope=scope,
+            receive=receive,
+            send=send,
+        )
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        client = _Client(scope, receive, self._loop)
+        answered = False
+        try:
+            async with self._session.request(
+                scope["method"],
+                self._url(scope),
+                headers=self._introduction.of(scope),
+                data=client.body() if client.has_body else None,
+                allow_redirects=False,
+            ) as response:
+                answered = True
+                await _answer(scope, send, response)
+        except asyncio.CancelledError:
+            if not client.left:
+                raise
+        except (aiohttp.ClientError, TimeoutError) as error:
+            if not answered:
+                raise
+            _cut(scope, error)
+        finally:
+            client.done()
+
+
+async def _answer(scope: Scope, send: Send, response: aiohttp.ClientResponse) -> None:
+    headers = end_to_end(response.raw_headers, _GIVEN)
+    if response.content.is_eof() and scope["method"] != "HEAD":  # it all came at once, and goes so
+        headers = [header for header in headers if header[0] != b"content-length"]
+        return await send_reply(scope, send, Reply(response.status, response.content.read_nowait(), tuple(headers)))
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    async for part in response.content.iter_any():
+        await send({"type": "http.response.body", "body": part, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+    return None
+
+
+class _Client:
+    """A request's body as it comes, and whether its client has left: one reads, for both come by `receive`."""
+
+    def __init__(self, scope: Scope, receive: Receive, loop: asyncio.AbstractEventLoop) -> None:
+        self.left = False
+        self.has_body = any(
+            name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
+            for name, value in scope["headers"]
+        )
+        self._receive = receive
+        self._exchange = asyncio.current_task(loop)  # asked for without it, the loop costs a system call in Python 3.11
+        self._parts: asyncio.Queue[bytes | None] = asyncio.Queue(1)
+        self._reading: asyncio.Task[None] | None = None
+        delay = 0 if self.has_body else PATIENCE
+        self._timer = loop.call_later(delay, self._start)
+
+    def _start(self) -> None:
+        self._reading = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        """Ends the exchange when the client leaves."""
+        while (message := await self._receive())["type"] != "http.disconnect":
+            if message.get("body"):
+                await self._parts.put(message["body"])
+            if not message.get("more_body"):
+                await self._parts.put(None)
+        self.left = True
+        if self._exchange:
+            self._exchange.cancel()
+
+    async def body(self) -> AsyncIterator[bytes]:
+        while (part := await self._parts.get()) is not None:
+            yield part
+
+    def done(self) -> None:
+        self._timer.cancel()
+        if self._reading:
+            self._reading.cancel()
+
+
+def _cut(scope: Scope, error: Exception) -> None:
+    """Half an answer has gone out: only the end of its connection can say that the rest is missing."""
+    log.warning("an answer of the backend broke off: %s", error)
+    direct = scope.get("extensions", {}).get(EXTENSION)
+    if not direct:
+        raise error
+    direct.cut()
+
+
+async def _fail(scope: Scope, send: Send, status: int, sentence: str) -> None:
+    body = msgspec.json.encode({"error": sentence})
+    await send_reply(scope, send, Reply(status, body, (JSON,)))
