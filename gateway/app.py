@@ -82,6 +82,7 @@ def _upstream(settings: Settings) -> "Upstream | None":
 
     return Upstream(
         settings.upstream,
+        lambda _id: None,
         host=settings.upstream_host,
         forwarded=settings.upstream_forwarded,
         connect=settings.upstream_connect,

@@ -71,6 +71,11 @@ def is_id(text: str) -> bool:
     )
 
 
+def looks_generated(id: str) -> bool:
+    """Whether an id is made as backends make them: a GUID, or a time stamp (contract: "Ids")."""
+    return bool(_GUID.fullmatch(id) or _STAMP.fullmatch(id))
+
+
 def spellings(id: str) -> tuple[str, ...]:
     """The file names that `id` may stand for, as it is given first.
 

@@ -5,8 +5,8 @@ On aiohttp's client: its parser is C, it gives headers as they came, and leaves 
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 
 import aiohttp
 import msgspec
@@ -14,7 +14,8 @@ from starlette.types import Receive, Scope, Send
 from yarl import URL
 
 from gateway.direct import EXTENSION
-from gateway.transports.reply import JSON, Reply, send_reply
+from gateway.transports.reply import JSON, Header, Reply, send_reply
+from gateway.upstream import kickoff
 from gateway.upstream.headers import Introduction, end_to_end
 from gateway.upstream.talking import talk
 
@@ -23,6 +24,9 @@ log = logging.getLogger("gateway.upstream")
 _GIVEN = (b"date",)  # our server says when it answers
 
 _NONE_OF_ITS_OWN = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+
+HELD = 0.2
+"""Seconds that a small JSON reply may take to come whole; one that is slower is passed on as it comes."""
 
 PATIENCE = 0.05
 """Seconds after which it is looked whether a client without a body to send has left: most are answered by then."""
@@ -33,12 +37,13 @@ class Upstream:
 
     `base` is the backend's URL; `host` is what it is told as Host, its own address if empty. `connect` and `idle` are
     seconds until a connection must stand, and that a backend may say nothing; `max_message` the most bytes of a
-    WebSocket message.
+    WebSocket message. `learn` is told of each task that a reply has started, before its client is.
     """
 
     def __init__(
         self,
         base: str,
+        learn: Callable[[str], None],
         *,
         host: str = "",
         forwarded: str = "x",
@@ -47,8 +52,11 @@ class Upstream:
         max_message: int = 65_536,
     ) -> None:
         self._base = URL(base)
+        self._learn = learn
         self._target = str(self._base.origin()) + self._base.raw_path.rstrip("/")
-        self._introduction = Introduction(host or self._base.raw_authority, forwarded)
+        host = host or self._base.raw_authority
+        self._introduction = Introduction(host, forwarded)
+        self._home = kickoff.Home(self._base, host)
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=idle)
         self._max_message = max_message
         self._session: aiohttp.ClientSession
@@ -113,7 +121,7 @@ class Upstream:
                 allow_redirects=False,
             ) as response:
                 answered = True
-                await _answer(scope, send, response)
+                await self._answer(scope, send, response)
         except asyncio.CancelledError:
             if not client.left:
                 raise
@@ -124,17 +132,66 @@ class Upstream:
         finally:
             client.done()
 
+    async def _answer(self, scope: Scope, send: Send, response: aiohttp.ClientResponse) -> None:
+        headers = self._moved(scope, end_to_end(response.raw_headers, _GIVEN))
+        whole, body = await _beginning(response)
+        if whole and scope["method"] != "HEAD":  # it all came at once, and goes so
+            if _may_start_a_task(response):
+                headers, body = self._look_into(scope, headers, body)
+            headers = [header for header in headers if header[0] != b"content-length"]
+            return await send_reply(scope, send, Reply(response.status, body, tuple(headers)))
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        if body:
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+        async for part in response.content.iter_any():
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        return await send({"type": "http.response.body", "body": b""})
 
-async def _answer(scope: Scope, send: Send, response: aiohttp.ClientResponse) -> None:
-    headers = end_to_end(response.raw_headers, _GIVEN)
-    if response.content.is_eof() and scope["method"] != "HEAD":  # it all came at once, and goes so
-        headers = [header for header in headers if header[0] != b"content-length"]
-        return await send_reply(scope, send, Reply(response.status, response.content.read_nowait(), tuple(headers)))
-    await send({"type": "http.response.start", "status": response.status, "headers": headers})
-    async for part in response.content.iter_any():
-        await send({"type": "http.response.body", "body": part, "more_body": True})
-    await send({"type": "http.response.body", "body": b""})
-    return None
+    def _look_into(self, scope: Scope, headers: list[Header], body: bytes) -> tuple[list[Header], bytes]:
+        """Learns of the task that a reply starts, and leads who follows its `url` here."""
+        encoding = b",".join([value for name, value in headers if name == b"content-encoding"])
+        text = kickoff.plain(body, encoding)
+        started = kickoff.read(text, self._home, _own(scope)) if text else None
+        if started is None:
+            return headers, body
+        self._learn(started.id)
+        if started.body == text:
+            return headers, body
+        return [header for header in headers if header[0] != b"content-encoding"], started.body
+
+    def _moved(self, scope: Scope, headers: list[Header]) -> list[Header]:
+        """A redirection to the backend's own address stays here."""
+        return [
+            (name, self._home.left(value.decode("latin-1"), _own(scope)).encode("latin-1"))
+            if name == b"location"
+            else (name, value)
+            for name, value in headers
+        ]
+
+
+def _own(scope: Scope) -> str:
+    """The gateway's address, as the client called it."""
+    host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
+    if not host and scope.get("server"):
+        host = "{}:{}".format(*scope["server"])
+    return f"{scope['scheme']}://{host}"
+
+
+def _may_start_a_task(response: aiohttp.ClientResponse) -> bool:
+    return 200 <= response.status < 300 and response.content_type.endswith("json")
+
+
+async def _beginning(response: aiohttp.ClientResponse) -> tuple[bool, bytes]:
+    """What of the body is there, and whether that is all. A small JSON reply is waited for."""
+    content = response.content
+    body = content.read_nowait()
+    length = response.content_length
+    if not content.is_eof() and _may_start_a_task(response) and (length is None or length <= kickoff.MOST):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(HELD):
+                while not content.at_eof() and len(body) <= kickoff.MOST:
+                    body += await content.readany()
+    return content.at_eof(), body
 
 
 class _Client:
