@@ -39,7 +39,7 @@ class EngineCollector(Collector):
             ("conflated", "Events that a newer one of the task made needless for one that was behind", hub.conflated),
             ("resets", "Subscriptions that had to begin anew", hub.resets),
             ("expired", "Subscriptions closed because they took nothing", hub.expired),
-            ("torn_reads", "Reads that found a file not whole", folder.torn),
+            ("torn_reads", "Reads that found a file not whole", folder.reader.torn),
             ("reconciliation_findings", "Changes that no hint had told of", folder.findings),
         ):
             yield CounterMetricFamily(f"gateway_{name}", help, value=value)
@@ -49,7 +49,7 @@ class EngineCollector(Collector):
         age = time.monotonic() - folder.reconciled if folder.scanned.is_set() else float("inf")
         yield GaugeMetricFamily("gateway_reconciliation_age_seconds", "Since the folder was compared", value=age)
         latency = HistogramMetricFamily("gateway_write_to_publish_seconds", "From a file's time stamp to its event")
-        latency.add_metric([], *folder.latency.buckets())
+        latency.add_metric([], *folder.reader.latency.buckets())
         yield latency
 
 

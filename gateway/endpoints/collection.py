@@ -12,7 +12,7 @@ from gateway.dialects import ITEM, v1_status
 from gateway.endpoints.base import Endpoint, last_event
 from gateway.engine import Engine
 from gateway.limits import Throttle, peer_of
-from gateway.sources.folder import SLICE
+from gateway.sources.reader import SLICE
 from gateway.store import Event
 from gateway.subscription import Outlet, Subscription
 from gateway.tasks import Task, is_id, spellings
