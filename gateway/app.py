@@ -34,7 +34,7 @@ class Gateway(Starlette):
     """A Starlette app that looks for polls first: its own routing would cost each of them as much as the answer."""
 
     def __init__(self, engine: Engine) -> None:
-        self._upstream = upstream = _upstream(engine.settings)
+        self._upstream = upstream = _upstream(engine)
 
         @asynccontextmanager
         async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -75,14 +75,15 @@ class Gateway(Starlette):
         return scope["method"] in {"GET", "HEAD"} and (known or path in OPERATORS or path == "/")
 
 
-def _upstream(settings: Settings) -> "Upstream | None":
-    if not settings.upstream:
+def _upstream(engine: Engine) -> "Upstream | None":
+    settings = engine.settings
+    if not settings.upstream or not engine.backend:
         return None
     from gateway.upstream.passing import Upstream  # noqa: PLC0415 - its client takes long to load, and most need none
 
     return Upstream(
         settings.upstream,
-        lambda _id: None,
+        engine.backend.learn,
         host=settings.upstream_host,
         forwarded=settings.upstream_forwarded,
         connect=settings.upstream_connect,

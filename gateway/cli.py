@@ -45,7 +45,7 @@ def serve(**given: Any) -> None:
     """Serve the Tasks folder of a data path."""
     settings = _settings(given)
     with _listening(settings) as sockets:
-        says = f"Serving {settings.data_path} at {_urls(sockets)}"
+        says = f"Serving {settings.data_path or settings.upstream} at {_urls(sockets)}"
         if settings.workers > 1:
             process.serve_with_workers(settings, sockets, says)
         else:
@@ -170,6 +170,8 @@ def _settings(given: dict[str, Any]) -> Settings:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         first = error.errors()[0]
+        if not first["loc"]:
+            raise Refusal(first["msg"].removeprefix("Value error, ")) from None
         name = str(first["loc"][0])
         reason = "is needed" if first["type"] == "missing" else first["msg"].removeprefix("Value error, ")
         raise Refusal(f"--{name.replace('_', '-')} (GATEWAY_{name.upper()}): {reason}") from None

@@ -1,20 +1,26 @@
 """Store, hub and source as one running thing, and the questions that endpoints ask of it."""
 
 import asyncio
+import heapq
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
 
 from gateway.hub import Hub
 from gateway.limits import Limits
 from gateway.outlets import Bell
 from gateway.settings import Settings
+from gateway.sources.answers import AnswerError
 from gateway.sources.folder import Folder
 from gateway.store import Event, Store
 from gateway.subscription import Subscription
 from gateway.tasks import is_id, spellings
 from gateway.wire import Silence
+
+if TYPE_CHECKING:
+    from gateway.sources.backend import Backend
 
 _SILENCE = Silence()
 
@@ -35,7 +41,13 @@ class Engine:
         self.replies: Counter[tuple[str, int]] = Counter()  # whole answers by dialect and status
         self.lag = 0.0  # seconds by which the loop was late at the last beat
         self.beaten = time.monotonic()  # when that was
-        self.folder = Folder(
+        self.folder = self._folder(settings)
+        self.backend = self._backend(settings)
+
+    def _folder(self, settings: Settings) -> Folder | None:
+        if not settings.data_path:
+            return None
+        return Folder(
             settings.data_path,
             self.store,
             self.hub.publish,
@@ -48,9 +60,31 @@ class Engine:
             watch=settings.watch,
         )
 
+    def _backend(self, settings: Settings) -> "Backend | None":
+        if not settings.upstream:
+            return None
+        from gateway.sources.backend import Backend  # noqa: PLC0415 - its client takes long to load, and most need none
+
+        return Backend(
+            settings.upstream,
+            settings.upstream_tasks,
+            self.store,
+            self.hub.publish,
+            has_file=self.folder.has if self.folder else lambda _id: False,
+            is_wanted=self.hub.is_wanted,
+            host=settings.upstream_host.removeprefix("*"),
+            connect=settings.upstream_connect,
+            interval=settings.upstream_interval,
+            at_once=settings.upstream_polls,
+            most=settings.recent_tasks,
+        )
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        async with asyncio.TaskGroup() as group, self.folder.running():
+        async with asyncio.TaskGroup() as group, AsyncExitStack() as sources:
+            for source in (self.folder, self.backend):
+                if source:
+                    await sources.enter_async_context(source.running())
             beating = group.create_task(self._beat())
             try:
                 yield
@@ -66,15 +100,46 @@ class Engine:
             self.lag, self.beaten = clock() - due, time.monotonic()
             self.hub.beat()
 
+    async def started(self) -> None:
+        """Waits until what was there at the start is known."""
+        if self.folder:
+            await self.folder.scanned.wait()
+
+    def look(self, id: str) -> Event | None:
+        """What there is of a task under this id; its file counts before what its backend says."""
+        event = self.folder.look(id) if self.folder else None
+        return event or (self.backend.look(id) if self.backend else None)
+
     def find(self, id: str) -> Event | None:
         """What there is of a task, under whichever spelling of the id its file has."""
-        if self.store.get(id) and (event := self.folder.look(id)):  # what the store knows is an id
+        if self.store.get(id) and (event := self.look(id)):  # what the store knows is an id
             return event
-        if is_id(id):
+        if not is_id(id):
+            return None
+        if self.folder:
             for name in spellings(id):
                 if event := self.folder.look(name):
                     return event
-        return None
+        return self.backend.look(id) if self.backend else None
+
+    def is_fresh(self, id: str) -> bool:
+        """Whether what `find` knows can be answered with, or the backend has to be asked before."""
+        return self.backend is None or not is_id(id) or self.backend.is_fresh(id)
+
+    async def freshen(self, ids: Iterable[str]) -> list[AnswerError]:
+        """Asks the backend for what is not fresh. Returns its failures, of those tasks where nothing else is known."""
+        if not self.backend:
+            return []
+        answers = await asyncio.gather(*[self.backend.freshen(id) for id in ids if not self.is_fresh(id)])
+        return [error for error in answers if error]
+
+    async def newest(self, count: int, after: tuple[int, str] | None = None) -> list[tuple[int, str]]:
+        """The `count` tasks last changed, newest first, as `(nanoseconds, id)`; those after `after` in that order."""
+        rows = await self.folder.newest(count, after) if self.folder else []
+        if self.backend:
+            rows += [row for row in self.backend.newest() if after is None or row < after]
+            rows = heapq.nlargest(count, rows)
+        return rows
 
     @asynccontextmanager
     async def listening(self, ids: Iterable[str] | None, seconds: float) -> AsyncIterator[Bell]:

@@ -1,30 +1,52 @@
 """Whether the gateway can do its work: each reason by its name."""
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gateway.engine import Engine
+from gateway.settings import Settings
+from gateway.sources.folder import Folder
+
+if TYPE_CHECKING:
+    from gateway.sources.backend import Backend
 
 STALLED = 1.0
 """Seconds by which a loop that is not stalled is late at most."""
 
 
-def checks(engine: Engine) -> dict[str, tuple[bool, str]]:
-    """By name: whether it is well, and a word on it. No word names a path."""
-    folder, settings = engine.folder, engine.settings
+Checks = dict[str, tuple[bool, str]]
+"""By name: whether it is well, and a word on it. No word names a path."""
+
+
+def checks(engine: Engine) -> Checks:
+    late = max(engine.lag, time.monotonic() - engine.beaten - 1)
+    return {
+        **(_folder(engine.folder, engine.settings) if engine.folder else {}),
+        **(_backend(engine.backend) if engine.backend else {}),
+        "loop": (late < STALLED, f"{max(late, 0):.3f} s late"),
+    }
+
+
+def _folder(folder: Folder, settings: Settings) -> Checks:
     if folder.watching:
         watcher = "missed changes, or is deaf: the folder is looked through instead" if folder.deaf else "watching"
     else:
         watcher = f"looking every {settings.poll:g} s"
     age = time.monotonic() - folder.reconciled
-    compared = f"{age:.1f} s ago" if folder.scanned.is_set() else "never"
-    late = max(engine.lag, time.monotonic() - engine.beaten - 1)
     return {
         "folder": (folder.readable, "readable" if folder.readable else "cannot be read"),
         "watcher": (not folder.deaf, watcher),
-        "reconciliation": (age < 3 * settings.reconcile + 1, compared),
-        "loop": (late < STALLED, f"{max(late, 0):.3f} s late"),
+        "reconciliation": (
+            age < 3 * settings.reconcile + 1,
+            f"{age:.1f} s ago" if folder.scanned.is_set() else "never",
+        ),
     }
+
+
+def _backend(backend: "Backend") -> Checks:
+    """Also well before the first poll: nobody has wanted anything yet."""
+    error = backend.asking.error
+    return {"backend": (error is None, str(error) if error else f"{backend.polled} tasks polled")}
 
 
 def ready(engine: Engine) -> tuple[bool, dict[str, Any]]:

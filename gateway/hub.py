@@ -46,6 +46,7 @@ class Hub:
         self._by_id: defaultdict[str, dict[Subscription, None]] = defaultdict(dict)
         self._slots: list[dict[Subscription, None]] = [{} for _ in range(heartbeat)]
         self._beats = 0
+        self._unfiltered = 0  # subscriptions that want everything
         self._orphans: dict[Subscription, float] = {}  # their task is gone: when they are given up
         self._pages: dict[tuple[Encoding, int, int], Page] = {}  # of this pass, shared by all who catch up
         self._write_deadline = write_deadline
@@ -60,6 +61,10 @@ class Hub:
         """How many subscriptions there are, by transport."""
         return Counter(sub.encoding.transport for slot in self._slots for sub in slot)
 
+    def is_wanted(self, id: str) -> bool:
+        """Whether anybody is subscribed to a task."""
+        return self._unfiltered > 0 or id in self._by_id
+
     # Coming and going
 
     def subscribe(self, sub: Subscription, cursor: str | None = None, first: Iterable[Event] = ()) -> None:
@@ -73,6 +78,7 @@ class Hub:
         sub.slot = min(range(len(self._slots)), key=lambda n: len(self._slots[n]))
         self._slots[sub.slot][sub] = None
         self.peers[sub.peer] += 1
+        self._unfiltered += sub.places is None
         for id in sub.places or ():
             self._by_id[id][sub] = None
         if cursor is None:
@@ -91,6 +97,7 @@ class Hub:
         if sub not in self._slots[sub.slot]:
             return
         del self._slots[sub.slot][sub]
+        self._unfiltered -= sub.places is None
         self.peers[sub.peer] -= 1
         if not self.peers[sub.peer]:
             del self.peers[sub.peer]
@@ -106,6 +113,7 @@ class Hub:
         self._everything[sub.encoding].pop(sub, None)
         if sub.places is None:
             sub.places = {}
+            self._unfiltered -= 1
         elif sub.live:
             self._set_place(sub, self._store.head)
         sub.live, sub.synced = False, False

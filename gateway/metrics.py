@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -10,6 +11,10 @@ from prometheus_client.registry import Collector
 
 from gateway.engine import Engine
 from gateway.health import checks
+from gateway.sources.folder import Folder
+
+if TYPE_CHECKING:
+    from gateway.sources.backend import Backend
 
 
 class EngineCollector(Collector):
@@ -17,7 +22,7 @@ class EngineCollector(Collector):
         self._engine = engine
 
     def collect(self) -> Iterator[Metric]:
-        hub, store, folder = self._engine.hub, self._engine.store, self._engine.folder
+        hub, store = self._engine.hub, self._engine.store
         yield _labelled(GaugeMetricFamily, "subscribers", "Subscriptions", ["transport"], hub.transports().items())
         yield _labelled(
             CounterMetricFamily, "replies", "Whole answers", ["dialect", "code"], self._engine.replies.items()
@@ -39,18 +44,34 @@ class EngineCollector(Collector):
             ("conflated", "Events that a newer one of the task made needless for one that was behind", hub.conflated),
             ("resets", "Subscriptions that had to begin anew", hub.resets),
             ("expired", "Subscriptions closed because they took nothing", hub.expired),
-            ("torn_reads", "Reads that found a file not whole", folder.reader.torn),
-            ("reconciliation_findings", "Changes that no hint had told of", folder.findings),
         ):
             yield CounterMetricFamily(f"gateway_{name}", help, value=value)
         yield GaugeMetricFamily("gateway_tasks", "Tasks held in memory", value=len(store))
-        yield GaugeMetricFamily("gateway_watching", "1 with a file watcher, 0 without", value=float(folder.watching))
         yield GaugeMetricFamily("gateway_loop_lag_seconds", "By how much the loop was late", value=self._engine.lag)
-        age = time.monotonic() - folder.reconciled if folder.scanned.is_set() else float("inf")
-        yield GaugeMetricFamily("gateway_reconciliation_age_seconds", "Since the folder was compared", value=age)
-        latency = HistogramMetricFamily("gateway_write_to_publish_seconds", "From a file's time stamp to its event")
-        latency.add_metric([], *folder.reader.latency.buckets())
-        yield latency
+        if self._engine.folder:
+            yield from _of_folder(self._engine.folder)
+        if self._engine.backend:
+            yield from _of_backend(self._engine.backend)
+
+
+def _of_folder(folder: Folder) -> Iterator[Metric]:
+    for name, help, value in (
+        ("torn_reads", "Reads that found a file not whole", folder.reader.torn),
+        ("reconciliation_findings", "Changes that no hint had told of", folder.findings),
+    ):
+        yield CounterMetricFamily(f"gateway_{name}", help, value=value)
+    yield GaugeMetricFamily("gateway_watching", "1 with a file watcher, 0 without", value=float(folder.watching))
+    age = time.monotonic() - folder.reconciled if folder.scanned.is_set() else float("inf")
+    yield GaugeMetricFamily("gateway_reconciliation_age_seconds", "Since the folder was compared", value=age)
+    latency = HistogramMetricFamily("gateway_write_to_publish_seconds", "From a file's time stamp to its event")
+    latency.add_metric([], *folder.reader.latency.buckets())
+    yield latency
+
+
+def _of_backend(backend: "Backend") -> Iterator[Metric]:
+    yield GaugeMetricFamily("gateway_polled_tasks", "Tasks polled at the backend", value=backend.polled)
+    outcomes = backend.asking.outcomes.items()
+    yield _labelled(CounterMetricFamily, "backend_polls", "Polls of the backend", ["outcome"], outcomes)
 
 
 def _labelled(

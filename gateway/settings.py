@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 DOCUMENTED = ["localhost:8080", "localhost:8006"]
@@ -13,13 +13,13 @@ DOCUMENTED = ["localhost:8080", "localhost:8006"]
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="GATEWAY_", env_file=".env", extra="ignore")
 
-    data_path: Path = Field(description="The backend's data path: its Tasks folder is served.")
+    data_path: Path | None = Field(None, description="The backend's data path: its Tasks folder is served.")
     bind: Annotated[list[str], NoDecode] = Field(
         DOCUMENTED, description="HOST:PORT to listen on; a host name is taken on IPv4 and IPv6. Repeatable."
     )
     upstream: str | None = Field(
         None,
-        pattern=r"^https?://[^/?#\s]+(/[^?#\s]*)?$",
+        pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*)?$",
         description="URL of a backend that all else is passed on to.",
     )
     upstream_host: str = Field(
@@ -30,6 +30,11 @@ class Settings(BaseSettings):
     )
     upstream_connect: float = Field(5, gt=0, description="Seconds until a connection to the backend must stand.")
     upstream_idle: float = Field(300, gt=0, description="Seconds that the backend may say nothing in an answer.")
+    upstream_tasks: Literal["auto", "v1", "flat", "system", "off"] = Field(
+        "auto", description="In which dialect the backend is polled for tasks that have no file; off: not at all."
+    )
+    upstream_interval: float = Field(1, ge=0.05, le=60, description="Seconds between two polls of a task, about.")
+    upstream_polls: int = Field(32, ge=1, description="Most polls of the backend at once.")
     workers: int = Field(1, ge=1, le=256, description="Processes that serve, each on the same addresses.")
     recent: float = Field(86_400, gt=0, description="Seconds for which an unchanged task stays in snapshots.")
     recent_tasks: int = Field(10_000, ge=1, description="Most tasks held in memory for snapshots.")
@@ -62,7 +67,13 @@ class Settings(BaseSettings):
 
     @field_validator("data_path")
     @classmethod
-    def _is_folder(cls, path: Path) -> Path:
-        if not path.is_dir():
+    def _is_folder(cls, path: Path | None) -> Path | None:
+        if path and not path.is_dir():
             raise ValueError(f"there is no folder {path}")
-        return path.resolve()
+        return path.resolve() if path else None
+
+    @model_validator(mode="after")
+    def _has_a_source(self) -> "Settings":
+        if not self.data_path and (not self.upstream or self.upstream_tasks == "off"):
+            raise ValueError("--data-path (GATEWAY_DATA_PATH) is needed, or --upstream to poll")
+        return self

@@ -110,7 +110,7 @@ def parse(id: str, body: bytes, updated: int) -> Task:
         raise NotATaskError("nested too deep") from None
     except msgspec.DecodeError:
         raise NotATaskError("not JSON" if text.strip() else "empty") from None
-    status, progress = text_of(fields.status), _number(fields.progress)
+    status, progress = text_of(fields.status), number_of(fields.progress)
     return Task(
         id=id,
         body=body,
@@ -140,8 +140,8 @@ def _fields(line: bytes) -> Fields:
     return fields
 
 
-def _number(raw: msgspec.Raw) -> float | None:
-    """A stated progress, also where it is a number in a string."""
+def number_of(raw: msgspec.Raw) -> float | None:
+    """A member that is a number, also one in a string; None for any other."""
     try:
         number = float(bytes(raw).strip(b'" %'))
     except ValueError:

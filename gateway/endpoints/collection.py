@@ -44,11 +44,12 @@ class CollectionEndpoint(Endpoint):
     async def poll(self, query: Query, scope: Scope) -> Reply:
         ids, status = self._ids(query), query.param("status")
         limit = number(query, "limit", PAGE, LONGEST_PAGE)
-        await self.engine.folder.scanned.wait()
+        await self.engine.started()
         after: str | None = None
         if ids is None:
             tasks, after = await self._page(limit, status, _after(query))
         else:
+            await self.engine.freshen(ids)
             found = [event.shown for id in ids if (event := self.engine.find(id)) and event.shown]
             tasks = sorted(found, key=lambda task: (task.updated, task.id), reverse=True)
             tasks = [task for task in tasks if _has(task, status)]
@@ -62,10 +63,10 @@ class CollectionEndpoint(Endpoint):
     ) -> tuple[list[Task], str | None]:
         """The next `limit` tasks, newest first, and where the page after them starts."""
         most = MOST_READ if status else limit
-        rows = await self.engine.folder.newest(most + 1, after)
+        rows = await self.engine.newest(most + 1, after)
         tasks: list[Task] = []
         for count, (place, id) in enumerate(rows[:most], 1):
-            event = self.engine.folder.look(id)
+            event = self.engine.look(id)
             if event and event.shown and _has(event.shown, status):
                 tasks.append(event.shown)
             if len(tasks) == limit or count == most:
@@ -107,7 +108,7 @@ class CollectionEndpoint(Endpoint):
     async def _subscriber(self, query: Query, peer: str) -> Subscribe:
         ids, cursor, recent = self._ids(query), last_event(query), query.param("recent")
         oldest = int((time.time() - period(recent)) * 1000) if recent is not None else 0
-        await self.engine.folder.scanned.wait()
+        await self.engine.started()
 
         def subscribe(outlet: Outlet, encoding: Encoding) -> Subscription:
             names, first = (None, []) if ids is None else self._named(ids, cursor)

@@ -8,6 +8,7 @@ from gateway.dialects import MISSING, NOT_FOUND, TOO_LARGE, Dialect
 from gateway.endpoints.base import Endpoint, last_event, while_connected
 from gateway.engine import Engine
 from gateway.limits import peer_of
+from gateway.sources.answers import AnswerError
 from gateway.store import Event, Kind
 from gateway.subscription import Outlet, Subscription
 from gateway.tasks import Task, is_id
@@ -45,11 +46,17 @@ class TaskEndpoint(Endpoint):
     def poll_now(self, query: Query, scope: Scope) -> Reply | None:
         id = self._id_of(query, scope)
         event = self.engine.find(id)
-        return None if event and not event.settled else self._reply(id, event, query)
+        if (event and not event.settled) or not self.engine.is_fresh(id):
+            return None
+        return self._reply(id, event, query)
 
     async def poll(self, query: Query, scope: Scope) -> Reply:
         id = self._id_of(query, scope)
-        return self._reply(id, await self.engine.appears(id, SETTLES), query)
+        failures = await self.engine.freshen([id])
+        event = self.engine.find(id)
+        if event and not event.settled:
+            event = await self.engine.appears(id, SETTLES)
+        return self._unavailable(failures[0]) if failures and not event else self._reply(id, event, query)
 
     async def long_poll(self, query: Query, scope: Scope, wait: float) -> Reply:
         """Answers once the state is final or another than the client's, or than the first where it names none."""
@@ -70,7 +77,7 @@ class TaskEndpoint(Endpoint):
         id, known = self._id_of(query, scope), last_event(query)
         event = await while_connected(receive, self.engine.appears(id, self.engine.settings.task_wait))
         if not event:
-            return self._reply(id, None, query)
+            return await self._missing(id, query)
         if event.task and event.task.final and event.task.tag == known:
             return Reply(204, b"", ALWAYS[1:])  # an EventSource that gets this stops for good
         subscribe = self._subscriber(event.id, known, peer_of(scope))
@@ -81,7 +88,7 @@ class TaskEndpoint(Endpoint):
         id, known = self._id_of(query, scope), last_event(query)
         event = await self.engine.appears(id, self.engine.settings.task_wait)
         if not event:
-            return self._reply(id, None, query)
+            return await self._missing(id, query)
 
         def incoming(_subscription: Subscription, _message: str | bytes) -> bytes:
             return error("unexpected", "the stream of a single task takes no messages")
@@ -96,6 +103,14 @@ class TaskEndpoint(Endpoint):
             send=send,
         )
         return None
+
+    async def _missing(self, id: str, query: Query) -> Reply:
+        """No such task has come; or it is not known, because the backend fails."""
+        failures = await self.engine.freshen([id])
+        return self._unavailable(failures[0]) if failures else self._reply(id, None, query)
+
+    def _unavailable(self, failure: AnswerError) -> Reply:
+        return Reply(failure.status, self.dialect.failure(str(failure), failure.status, ""))
 
     def _reply(self, id: str, event: Event | None, query: Query) -> Reply:
         if event and event.shown:
@@ -122,7 +137,7 @@ class TaskEndpoint(Endpoint):
         engine = self.engine
 
         def subscribe(outlet: Outlet, encoding: Encoding) -> Subscription:
-            event = engine.folder.look(id) or Event(0, Kind.GONE, id)
+            event = engine.look(id) or Event(0, Kind.GONE, id)
             first = []
             if event.shown and event.shown.tag != known:
                 first.append(Event(0, Kind.TASK, id, event.shown))

@@ -81,6 +81,10 @@ class Folder:
         """Whether the watcher has lately kept silent about a change, or about its canary."""
         return self.watching and (self._canary.unheard or time.monotonic() - self._missed < DEAF)
 
+    def has(self, id: str) -> bool:
+        """Whether there is a file of that name, when it was last looked at."""
+        return id in self.reader.seen
+
     async def newest(self, count: int, after: tuple[int, str] | None = None) -> list[tuple[int, str]]:
         """The `count` tasks last written, newest first, as `(mtime_ns, id)`; only those after `after` in that order."""
         if len(self.reader.seen) <= SMALL:
