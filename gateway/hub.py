@@ -61,9 +61,9 @@ class Hub:
         """How many subscriptions there are, by transport."""
         return Counter(sub.encoding.transport for slot in self._slots for sub in slot)
 
-    def is_wanted(self, id: str) -> bool:
-        """Whether anybody is subscribed to a task."""
-        return self._unfiltered > 0 or id in self._by_id
+    def is_wanted(self, id: str, *, by_name: bool) -> bool:
+        """Whether anybody is subscribed to a task; who wants everything does not count for one wanted `by_name`."""
+        return id in self._by_id or (self._unfiltered > 0 and not by_name)
 
     # Coming and going
 

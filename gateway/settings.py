@@ -75,5 +75,5 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _has_a_source(self) -> "Settings":
         if not self.data_path and (not self.upstream or self.upstream_tasks == "off"):
-            raise ValueError("--data-path (GATEWAY_DATA_PATH) is needed, or --upstream to poll")
+            raise ValueError("--data-path (GATEWAY_DATA_PATH): is needed, or --upstream with tasks to poll")
         return self

@@ -46,6 +46,8 @@ async def count(request: web.Request) -> web.Response:
 
 async def echo(request: web.Request) -> web.StreamResponse:
     answer = web.StreamResponse()
+    if "json" in request.query:
+        answer.content_type = "application/json"
     await answer.prepare(request)
     async for part in request.content.iter_any():
         await answer.write(part)

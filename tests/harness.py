@@ -53,12 +53,18 @@ class Gateway:
     """A gateway process. `kind` is "gateway" for our own server, "uvicorn" for the app under a plain ASGI server."""
 
     def __init__(
-        self, *options: str, kind: str = "gateway", data: Path | None = None, env: dict[str, str] | None = None
+        self,
+        *options: str,
+        kind: str = "gateway",
+        data: Path | None = None,
+        folder: bool = True,
+        env: dict[str, str] | None = None,
     ):
         self.kind = kind
         self.data = data or Path(tempfile.mkdtemp(prefix="gateway-test-"))
         self._scratch = None if data else self.data
         self.tasks = self.data / "Tasks"
+        self._folder = ["--data-path", str(self.data)] if folder else []
         self.options = options
         self.port = free_port()
         self.env = env or {}
@@ -72,12 +78,12 @@ class Gateway:
     def start(self) -> None:
         env = {**os.environ, "COLUMNS": "200", **self.env}
         if self.kind == "gateway":
-            argv = ["-m", "gateway", "serve", "--data-path", str(self.data), "--bind", f"127.0.0.1:{self.port}"]
-            argv += self.options
+            argv = ["-m", "gateway", "serve", "--bind", f"127.0.0.1:{self.port}", *self.options]
+            argv += self._folder
         else:
             argv = ["-m", "uvicorn", "--factory", "gateway.app:create_app", "--port", str(self.port)]
             argv += ["--ws", "websockets-sansio", "--log-level", "warning"]
-            env |= {"GATEWAY_DATA_PATH": str(self.data)}
+            env |= {"GATEWAY_DATA_PATH": str(self.data)} if self._folder else {}
             for name, value in zip(self.options[::2], self.options[1::2], strict=True):
                 env["GATEWAY_" + name.removeprefix("--").replace("-", "_").upper()] = value
         self.process = subprocess.Popen([sys.executable, *argv], stderr=subprocess.PIPE, text=True, env=env)
@@ -155,6 +161,29 @@ class Gateway:
         with httpx.stream("GET", self.url + path, headers=headers, timeout=10, verify=PLAIN) as response:
             response.raise_for_status()
             yield (json.loads(line) for line in _lines(response.iter_bytes()) if line)
+
+
+class Backend:
+    """A backend in a process of its own: `python -m module PORT …`."""
+
+    def __init__(self, module: str, *options: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._argv = [sys.executable, "-m", module, str(self.port), *options]
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(self._argv)
+        until(self._listens)
+
+    def _listens(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            return True
+        return False
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
 
 
 def _lines(parts: Iterator[bytes]) -> Iterator[bytes]:

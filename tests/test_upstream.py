@@ -5,8 +5,6 @@ import contextlib
 import json
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 
 import httpx
@@ -14,42 +12,22 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from tests.harness import Gateway, free_port, until
+from tests.harness import Backend, Gateway, until
 from tests.test_scale import rss_mb
 
 Start = Callable[..., Gateway]
 
 
-class Backend:
-    def __init__(self) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.start()
-
-    def start(self) -> None:
-        self.process = subprocess.Popen([sys.executable, "-m", "tests.backend", str(self.port)])
-        until(self.listens)
-
-    def listens(self) -> bool:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
-            return True
-        return False
-
-    def stop(self) -> None:
-        self.process.kill()
-        self.process.wait(10)
-
-
 @pytest.fixture(scope="module")
 def backend() -> Iterator[Backend]:
-    running = Backend()
+    running = Backend("tests.backend")
     yield running
     running.stop()
 
 
 @pytest.fixture(scope="module")
 def front(backend: Backend) -> Iterator[Gateway]:
-    with Gateway("--upstream", backend.url, "--upstream-idle", "1") as running:
+    with Gateway("--upstream", backend.url, "--upstream-idle", "1", "--upstream-tasks", "off") as running:
         running.tasks.mkdir()
         yield running
 
@@ -227,7 +205,7 @@ def test_a_websocket_goes_through(front: Gateway) -> None:
 
 
 def test_a_backend_that_is_down_takes_nothing_with_it(start: Start) -> None:
-    backend = Backend()
+    backend = Backend("tests.backend")
     one = start("--upstream", backend.url)
     one.write("a", progress=1)
     with one.sse("/api/task?task_id=a") as events:
@@ -275,7 +253,7 @@ def test_clients_that_do_not_read_fill_no_memory(front: Gateway) -> None:
 
 
 def test_a_websocket_ends_when_its_backend_does(start: Start) -> None:
-    backend = Backend()
+    backend = Backend("tests.backend")
     one = start("--upstream", backend.url)
     with connect(one.url.replace("http", "ws") + "/ws") as talk:
         talk.send("hello")

@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 from gateway.sources.answers import AnswerError, pending
 from gateway.sources.asking import Asking
@@ -15,6 +16,12 @@ from gateway.store import Event, Store
 from gateway.tasks import spellings
 
 log = logging.getLogger("gateway.backend")
+
+
+class Wanted(Protocol):
+    """Whether anybody is subscribed to a task; who wants everything does not count for one wanted `by_name`."""
+
+    def __call__(self, id: str, *, by_name: bool) -> bool: ...
 
 
 class Backend:
@@ -32,7 +39,7 @@ class Backend:
         publish: Callable[[Event], None],
         *,
         has_file: Callable[[str], bool],
-        is_wanted: Callable[[str], bool],
+        is_wanted: Wanted,
         host: str = "",
         connect: float = 5,
         interval: float = 1,
@@ -152,11 +159,11 @@ class Backend:
             for id, names in list(self._left.items()):
                 if not self._known(names) or self._poller(names):
                     del self._left[id]
-                elif self.is_wanted(names):
+                elif self.is_wanted(names, by_name=False):
                     self._follow(names)
 
-    def is_wanted(self, names: tuple[str, ...]) -> bool:
-        return any(map(self._is_wanted, names))
+    def is_wanted(self, names: tuple[str, ...], *, by_name: bool) -> bool:
+        return any(self._is_wanted(name, by_name=by_name) for name in names)
 
     def is_elsewhere(self, names: tuple[str, ...]) -> bool:
         return any(map(self._has_file, names))

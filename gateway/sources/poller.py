@@ -29,7 +29,7 @@ TROUBLE = 10
 class Interest(Protocol):
     """Who else cares for a task, under whichever of its names."""
 
-    def is_wanted(self, names: tuple[str, ...]) -> bool: ...
+    def is_wanted(self, names: tuple[str, ...], *, by_name: bool) -> bool: ...
     def is_elsewhere(self, names: tuple[str, ...]) -> bool: ...
 
 
@@ -112,7 +112,7 @@ class Poller:
             return True
         if self._told and self._told.final:
             return True
-        if self._interest.is_wanted(self.names):
+        if self._interest.is_wanted(self.names, by_name=not self._told):  # nobody else waits for what may never be
             return False
         until = self._until
         if not self._told and self._unknown < math.inf:
