@@ -88,7 +88,7 @@ def _upstream(engine: Engine) -> "Upstream | None":
         forwarded=settings.upstream_forwarded,
         connect=settings.upstream_connect,
         idle=settings.upstream_idle,
-        max_message=settings.max_message,
+        max_message=settings.upstream_message,
     )
 
 

@@ -1,6 +1,5 @@
 """The `gateway` command. Its options are the settings: named, explained and checked there."""
 
-import asyncio
 import contextlib
 import inspect
 import socket
@@ -19,8 +18,8 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from rich.console import Console
 
-from gateway import demo as backend
 from gateway import process
+from gateway.demo.folder import busy
 from gateway.settings import Settings
 from gateway.sockets import BindError, listen
 
@@ -53,14 +52,33 @@ def serve(**given: Any) -> None:
 
 
 @app.command()
-def demo(**given: Any) -> None:
+def demo(
+    upstream: Annotated[
+        bool, typer.Option("--upstream", help="Play a backend without a folder, and stand in front of it.")
+    ] = False,
+    **given: Any,
+) -> None:
     """Play a backend into a scratch folder, and serve that."""
+    if upstream:
+        _demo_upstream(given)
+        return
     with tempfile.TemporaryDirectory(prefix="gateway-demo-") as scratch:
         tasks = Path(scratch, "Tasks")
         tasks.mkdir()
         settings = _settings({**given, "data_path": Path(scratch)})
         with _listening(settings) as sockets:
-            process.serve(settings, sockets, _lines_to_try(_urls(sockets).split()[0]), partial(_play, tasks))
+            process.serve(settings, sockets, _lines_to_try(_urls(sockets).split()[0]), partial(busy, tasks))
+
+
+def _demo_upstream(given: dict[str, Any]) -> None:
+    from gateway.demo import memory  # noqa: PLC0415 - its HTTP server takes long to load, and most need none
+
+    with socket.create_server(("127.0.0.1", 0)) as backend:
+        behind = f"http://127.0.0.1:{backend.getsockname()[1]}"
+        settings = _settings({**given, "upstream": behind})
+        with _listening(settings) as sockets:
+            url = _urls(sockets).split()[0]
+            process.serve(settings, sockets, _upstream_lines(url, behind), partial(memory.busy, backend, url))
 
 
 _WATCH = (
@@ -154,15 +172,17 @@ Ctrl-C ends it.
 """
 
 
-async def _play(tasks: Path) -> None:
-    async def guided() -> None:
-        while True:  # the task of the lines to try: always there, and often running
-            await backend.play_one(tasks, seconds=30, id="demo-task", fails=False)
-            await asyncio.sleep(15)
+def _upstream_lines(url: str, behind: str) -> str:
+    return f"""
+A backend is played at {behind}: it keeps its tasks in memory, and a front end starts imports at the gateway.
 
-    async with asyncio.TaskGroup() as group:
-        group.create_task(guided())
-        group.create_task(backend.play(tasks))
+  Open   {url}/
+  Start  curl -X POST {url}/api/v1/import
+  All    curl -N -H 'Accept: application/x-ndjson' {url}/api/v1/tasks
+  Polls  curl {behind}/polls      how often the backend was asked for each, by the gateway alone
+
+Ctrl-C ends it.
+"""
 
 
 def _settings(given: dict[str, Any]) -> Settings:
@@ -220,7 +240,7 @@ def _options(command: Callable[..., None], *leave_out: str) -> None:
 
 
 _options(serve)
-_options(demo, "data_path", "workers")
+_options(demo, "data_path", "workers", "upstream")
 
 
 def main() -> None:

@@ -132,7 +132,12 @@ class HttpProtocol(HttpToolsProtocol):
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """Offers itself in the scope of each handshake, to be accepted over the bare connection."""
+    """Offers itself in the scope of each handshake, to be accepted over the bare connection.
+
+    `max_message` (bytes, of a message after that) is set on a subclass.
+    """
+
+    max_message = 65_536
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
@@ -144,7 +149,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self.disconnected or self.transport.is_closing():
             return None
         self.connections.discard(self)
-        socket = Socket(self.transport, self.connections, self.config.ws_max_size)
+        socket = Socket(self.transport, self.connections, self.max_message)
         self.conn.send_response(self.response)
         socket.write(b"".join(self.conn.data_to_send()))
         self.handshake_complete = True

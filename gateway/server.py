@@ -36,9 +36,9 @@ class Server(uvicorn.Server):
                     (HttpProtocol,),
                     {"head_deadline": settings.head_deadline, "max_head": settings.max_head},
                 ),
-                ws=WebSocketProtocol,
+                ws=type("WebSocket", (WebSocketProtocol,), {"max_message": settings.max_message}),
                 ws_per_message_deflate=False,  # costs tens of kilobytes a connection
-                ws_max_size=settings.max_message,
+                ws_max_size=settings.upstream_message if settings.upstream else settings.max_message,
                 loop="auto",
                 log_config=None,
                 access_log=settings.access_log,

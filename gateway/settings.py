@@ -30,6 +30,9 @@ class Settings(BaseSettings):
     )
     upstream_connect: float = Field(5, gt=0, description="Seconds until a connection to the backend must stand.")
     upstream_idle: float = Field(300, gt=0, description="Seconds that the backend may say nothing in an answer.")
+    upstream_message: int = Field(
+        16 << 20, ge=128, description="Most bytes of a WebSocket message to the backend or from it."
+    )
     upstream_tasks: Literal["auto", "v1", "flat", "system", "off"] = Field(
         "auto", description="In which dialect the backend is polled for tasks that have no file; off: not at all."
     )

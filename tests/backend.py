@@ -97,12 +97,21 @@ async def talk(request: web.Request) -> web.WebSocketResponse:
     return socket
 
 
+async def flood(request: web.Request) -> web.WebSocketResponse:
+    """Sends for ever, whether anybody reads or not."""
+    socket = web.WebSocketResponse()
+    await socket.prepare(request)
+    while not socket.closed:
+        await socket.send_bytes(MEGABYTE[:32_768])
+    return socket
+
+
 def main(port: int) -> None:
     app = web.Application(client_max_size=1 << 40)
     app[OPEN] = set()
     for path, handle in {
         "/kilobyte": kilobyte, "/large": large, "/count": count, "/echo": echo, "/endless": endless, "/open": opened,
-        "/silent": silent, "/half": half, "/ws": talk, "/{any:.*}": mirror,
+        "/silent": silent, "/half": half, "/ws": talk, "/flood": flood, "/{any:.*}": mirror,
     }.items():  # fmt: skip
         app.router.add_route("*", path, handle)
     web.run_app(app, host="127.0.0.1", port=port, print=None, handler_cancellation=True)

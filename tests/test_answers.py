@@ -207,8 +207,17 @@ def test_who_wants_to_be_left_alone_is() -> None:
     pace.told(1e9)
     assert pace.wait() == 2 * LONGEST
     pace.unchanged()
-    assert not pace.patient
-    pace.failed()
+    assert pace.wait() < 2
+
+
+def test_a_backend_that_fails_is_asked_ever_more_seldom() -> None:
+    pace = Pace(1)
+    waits = []
+    for _ in range(8):
+        pace.failed()
+        waits.append(pace.wait())
+    assert [wait // 0.9 >= 2**n for n, wait in enumerate(waits[:4], 1)] == [True] * 4
+    assert waits[-1] >= LONGEST * 0.9
     assert pace.patient
 
 

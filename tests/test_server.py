@@ -17,7 +17,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from gateway.demo import FAILURES, PLAYS
+from gateway.demo.plays import FAILURES, PLAYS
 from tests.harness import Gateway, free_port, port_of, until
 
 

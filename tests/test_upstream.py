@@ -194,6 +194,8 @@ def test_a_websocket_goes_through(front: Gateway) -> None:
         assert talk.recv(5) == "you said hello"
         talk.send(b"abc")
         assert talk.recv(5) == b"cba"
+        talk.send("x" * 1_000_000)
+        assert talk.recv(5) == "you said " + "x" * 1_000_000
         talk.send("leave")
         with pytest.raises(ConnectionClosed) as closed:
             talk.recv(5)
@@ -248,6 +250,21 @@ def test_clients_that_do_not_read_fill_no_memory(front: Gateway) -> None:
             s = stack.enter_context(socket.create_connection(("127.0.0.1", front.port), 5))
             s.sendall(b"GET /large?megabytes=500 HTTP/1.1\r\nHost: x\r\n\r\n")
             assert s.recv(1)
+        assert front.get("/large?megabytes=64").status_code == 200  # others go on, and time enough to read ahead in
+        assert rss_mb(front.process.pid) - before < 100
+
+
+def test_a_websocket_client_that_does_not_read_fills_no_memory(front: Gateway) -> None:
+    front.get("/large?megabytes=8")
+    before = rss_mb(front.process.pid)
+    with contextlib.ExitStack() as stack:
+        for _ in range(5):
+            s = stack.enter_context(socket.create_connection(("127.0.0.1", front.port), 5))
+            s.sendall(
+                b"GET /flood HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            )
+            assert s.recv(1_000).startswith(b"HTTP/1.1 101")
         assert front.get("/large?megabytes=64").status_code == 200  # others go on, and time enough to read ahead in
         assert rss_mb(front.process.pid) - before < 100
 

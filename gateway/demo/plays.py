@@ -1,4 +1,4 @@
-"""Plays a backend: imports, authentications and fixes as the documents show them, several at once, some failing."""
+"""Tasks as a backend works on them: imports, authentications and fixes as the documents show them, some failing."""
 
 import asyncio
 import random
@@ -6,12 +6,12 @@ import secrets
 import time
 import uuid
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import msgspec
-
 Data = Callable[[str, int], dict[str, Any]]
+
+Keep = Callable[[str, dict[str, Any]], None]
+"""Where a backend keeps the state of a task: by its id, as the flat document shows it."""
 
 
 def _import(id: str, done: int) -> dict[str, Any]:
@@ -62,39 +62,39 @@ def new_id() -> str:
     return time.strftime("%b-%d-%y_%I-%M-%S-%p-") + secrets.token_hex(2)
 
 
-def write(tasks: Path, id: str, status: str, progress: int, *, message: str, data: dict[str, Any]) -> None:
-    """Rewrites a task file in place, as the backends do."""
-    task = {"status": status, "task_id": id, "progress": progress, "message": message, "data": data}
-    (tasks / f"{id}.json").write_bytes(msgspec.json.format(msgspec.json.encode(task), indent=2))
-
-
-async def play_one(tasks: Path, *, seconds: float, id: str | None = None, fails: bool | None = None) -> str:
-    """Plays one task from start to end, and returns its id."""
+async def play_one(keep: Keep, *, seconds: float, id: str | None = None, fails: bool | None = None) -> str:
+    """Plays one task from start to end, and returns its id. Each state is given to `keep`."""
     id = id or new_id()
     messages, last, data = PLAYS[random.choice(list(PLAYS))]
     breaks = random.randint(15, 85) if (random.random() < 0.15 if fails is None else fails) else 101
+
+    def tell(status: str, progress: int, message: str) -> None:
+        keep(
+            id,
+            {"status": status, "task_id": id, "progress": progress, "message": message, "data": data(id, progress)},
+        )
+
     progress = 0
-    write(tasks, id, "pending", 0, message="Waiting for a free worker...", data=data(id, 0))
+    tell("pending", 0, "Waiting for a free worker...")
     await asyncio.sleep(min(0.5, seconds / 10))
     while progress < 100:
         if progress >= breaks:
-            write(tasks, id, "error", progress, message=random.choice(FAILURES), data=data(id, progress))
+            tell("error", progress, random.choice(FAILURES))
             return id
-        message = messages[progress * len(messages) // 100]
-        write(tasks, id, "running", progress, message=message, data=data(id, progress))
+        tell("running", progress, messages[progress * len(messages) // 100])
         await asyncio.sleep(seconds / 40 * random.uniform(0.5, 1.5))
         progress += random.randint(1, 4)
-    write(tasks, id, "success", 100, message=last, data=data(id, 100))
+    tell("success", 100, last)
     return id
 
 
-async def play(tasks: Path, at_once: int = 5) -> None:
+async def play(keep: Keep, at_once: int = 5) -> None:
     """Plays tasks for ever, about `at_once` of them at any time."""
 
     async def one_after_another(delay: float) -> None:
         await asyncio.sleep(delay)
         while True:
-            await play_one(tasks, seconds=random.uniform(6, 30))
+            await play_one(keep, seconds=random.uniform(6, 30))
             await asyncio.sleep(random.uniform(0.5, 4))
 
     async with asyncio.TaskGroup() as group:

@@ -1,0 +1,1 @@
+"""What `gateway demo` plays: a backend, and front ends that keep it busy."""
