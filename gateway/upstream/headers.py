@@ -7,9 +7,22 @@ from starlette.types import Scope
 
 from gateway.transports.reply import Header
 
-_HOP_BY_HOP = {b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te",
-               b"trailer", b"transfer-encoding", b"upgrade"}  # fmt: skip
+HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
 """Headers that speak of one connection only (RFC 9110, 7.6.1)."""
+
+_NONE: frozenset[bytes] = frozenset()
 
 _OURS = {b"host", b"expect"}
 _X_FORWARDED = {b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"}
@@ -29,35 +42,40 @@ class Introduction:
         self._host = host
         self._x = forwarded in {"x", "both"}
         self._rfc = forwarded in {"rfc7239", "both"}
-        self._dropped = _OURS | (_X_FORWARDED if self._x else set()) | ({b"forwarded"} if self._rfc else set())
+        own = (_X_FORWARDED if self._x else set()) | ({b"forwarded"} if self._rfc else set())
+        self._dropped = HOP_BY_HOP | _OURS | own
 
     def of(self, scope: Scope) -> CIMultiDict[str]:
         """A request's headers as the backend gets them. Each hop adds itself to those before it."""
         headers: list[Header] = scope["headers"]
-        kept = CIMultiDict([(n.decode("latin-1"), v.decode("latin-1")) for n, v in end_to_end(headers, self._dropped)])
-        told = {name: value.decode("latin-1") for name, value in headers}
+        kept = [(n.decode("latin-1"), v.decode("latin-1")) for n, v in end_to_end(headers, self._dropped)]
         client = scope["client"][0] if scope["client"] else "unknown"
         proto = "https" if scope["scheme"] in {"https", "wss"} else "http"
-        host = told.get(b"host", "")
-        kept["Host"] = host if self._host == CLIENTS_HOST else self._host
+        host = next((value.decode("latin-1") for name, value in headers if name == b"host"), "")
+        kept.append(("Host", host if self._host == CLIENTS_HOST else self._host))
         if self._x:
-            kept["X-Forwarded-For"] = _after(headers, b"x-forwarded-for", client)
-            kept["X-Forwarded-Host"] = host
-            kept["X-Forwarded-Proto"] = proto
+            kept += [
+                ("X-Forwarded-For", _after(headers, b"x-forwarded-for", client)),
+                ("X-Forwarded-Host", host),
+                ("X-Forwarded-Proto", proto),
+            ]
         if self._rfc:
             node = f'"[{client}]"' if ":" in client else client
-            kept["Forwarded"] = _after(headers, b"forwarded", f"for={node};host={_quoted(host)};proto={proto}")
-        return kept
+            own = f"for={node};host={_quoted(host)};proto={proto}"
+            kept.append(("Forwarded", _after(headers, b"forwarded", own)))
+        return CIMultiDict(kept)
 
 
-def end_to_end(headers: Iterable[Header], without: Iterable[bytes] = ()) -> list[Header]:
-    """The headers, in lower case, without those of one connection, the ones that its Connection header names too."""
-    headers = [(name.lower(), value) for name, value in headers]
-    dropped = _HOP_BY_HOP.union(without)
+def end_to_end(headers: Iterable[Header], dropped: frozenset[bytes]) -> list[Header]:
+    """The headers, in lower case, without `dropped`, and without those that their Connection header names."""
+    kept, listed = [], _NONE
     for name, value in headers:
-        if name == b"connection":
-            dropped.update(part.strip().lower() for part in value.split(b","))
-    return [header for header in headers if header[0] not in dropped]
+        lower = name.lower()
+        if lower == b"connection":
+            listed = listed.union([part.strip().lower() for part in value.split(b",")])
+        elif lower not in dropped:
+            kept.append((lower, value))
+    return [header for header in kept if header[0] not in listed] if listed else kept
 
 
 def _after(headers: Iterable[Header], name: bytes, own: str) -> str:

@@ -16,12 +16,12 @@ from yarl import URL
 from gateway.direct import EXTENSION
 from gateway.transports.reply import JSON, Header, Reply, send_reply
 from gateway.upstream import kickoff
-from gateway.upstream.headers import Introduction, end_to_end
+from gateway.upstream.headers import HOP_BY_HOP, Introduction, end_to_end
 from gateway.upstream.talking import talk
 
 log = logging.getLogger("gateway.upstream")
 
-_GIVEN = (b"date",)  # our server says when it answers
+_NOT_BACK = HOP_BY_HOP | {b"date"}  # our server says when it answers
 
 _NONE_OF_ITS_OWN = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
@@ -79,7 +79,8 @@ class Upstream:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not scope["raw_path"].startswith(b"/"):  # `OPTIONS *`, `CONNECT host:port`: read on in our host name
             return await _fail(scope, send, 400, "Only a path is passed on")
-        if any(part in {".", ".."} for part in scope["path"].replace("\\", "/").split("/")):
+        path: str = scope["path"]
+        if "." in path and not {".", ".."}.isdisjoint(path.replace("\\", "/").split("/")):
             return await _fail(scope, send, 400, "A path with dot segments is not passed on")
         exchange = self._talk if scope["type"] == "websocket" else self._pass
         try:
@@ -133,17 +134,23 @@ class Upstream:
             client.done()
 
     async def _answer(self, scope: Scope, send: Send, response: aiohttp.ClientResponse) -> None:
-        headers = self._moved(scope, end_to_end(response.raw_headers, _GIVEN))
-        whole, body = await _beginning(response)
-        if whole and scope["method"] != "HEAD":  # it all came at once, and goes so
-            if _may_start_a_task(response):
+        headers = end_to_end(response.raw_headers, _NOT_BACK)
+        if response.status in {201, 202} or response.status // 100 == 3:
+            headers = [self._moved(scope, header) for header in headers]
+        content = response.content
+        body = content.read_nowait()
+        may_start = _may_start_a_task(response)
+        if may_start and not content.at_eof():
+            body = await _rest(response, body)
+        if content.at_eof() and scope["method"] != "HEAD":  # it all came at once, and goes so
+            if may_start:
                 headers, body = self._look_into(scope, headers, body)
             headers = [header for header in headers if header[0] != b"content-length"]
             return await send_reply(scope, send, Reply(response.status, body, tuple(headers)))
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
         if body:
             await send({"type": "http.response.body", "body": body, "more_body": True})
-        async for part in response.content.iter_any():
+        async for part in content.iter_any():
             await send({"type": "http.response.body", "body": part, "more_body": True})
         return await send({"type": "http.response.body", "body": b""})
 
@@ -159,14 +166,12 @@ class Upstream:
             return headers, body
         return [header for header in headers if header[0] != b"content-encoding"], started.body
 
-    def _moved(self, scope: Scope, headers: list[Header]) -> list[Header]:
+    def _moved(self, scope: Scope, header: Header) -> Header:
         """A redirection to the backend's own address stays here."""
-        return [
-            (name, self._home.left(value.decode("latin-1"), _own(scope)).encode("latin-1"))
-            if name == b"location"
-            else (name, value)
-            for name, value in headers
-        ]
+        name, value = header
+        if name != b"location":
+            return header
+        return name, self._home.left(value.decode("latin-1"), _own(scope)).encode("latin-1")
 
 
 def _own(scope: Scope) -> str:
@@ -181,17 +186,15 @@ def _may_start_a_task(response: aiohttp.ClientResponse) -> bool:
     return 200 <= response.status < 300 and response.content_type.endswith("json")
 
 
-async def _beginning(response: aiohttp.ClientResponse) -> tuple[bool, bytes]:
-    """What of the body is there, and whether that is all. A small JSON reply is waited for."""
-    content = response.content
-    body = content.read_nowait()
-    length = response.content_length
-    if not content.is_eof() and _may_start_a_task(response) and (length is None or length <= kickoff.MOST):
+async def _rest(response: aiohttp.ClientResponse, body: bytes) -> bytes:
+    """Waits a moment for the rest of a small reply, of which `body` is there: what then is, whether all or not."""
+    content, length = response.content, response.content_length
+    if length is None or length <= kickoff.MOST:
         with suppress(TimeoutError):
             async with asyncio.timeout(HELD):
                 while not content.at_eof() and len(body) <= kickoff.MOST:
                     body += await content.readany()
-    return content.at_eof(), body
+    return body
 
 
 class _Client:
