@@ -77,6 +77,7 @@ class Engine:
             interval=settings.upstream_interval,
             at_once=settings.upstream_polls,
             most=settings.recent_tasks,
+            recent=settings.recent,
         )
 
     @asynccontextmanager

@@ -44,8 +44,8 @@ def _folder(folder: Folder, settings: Settings) -> Checks:
 
 
 def _backend(backend: "Backend") -> Checks:
-    """Also well before the first poll: nobody has wanted anything yet."""
-    error = backend.asking.error
+    """Also well while nothing is polled: nobody would find out that it is well again."""
+    error = backend.asking.error if backend.polled else None
     return {"backend": (error is None, str(error) if error else f"{backend.polled} tasks polled")}
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -188,6 +189,28 @@ def test_the_demo_plays_what_the_documents_show(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 0
     assert list(tmp_path.glob("gateway-demo-*")) == []
+
+
+def test_the_upstream_demo_is_one_poller_for_all() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gateway", "demo", "--upstream", "--bind", "127.0.0.1:0"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with ended(process):
+        assert process.stderr
+        printed = ""
+        while "Ctrl-C" not in printed:
+            printed += process.stderr.readline()
+        backend, url = re.findall(r"http://[\d.:]+", printed)[:2]
+        id = httpx.post(f"{url}/api/v1/import").json()["payload"]["id"]
+        with httpx.stream("GET", f"{url}/api/v1/tasks/{id}", headers={"Accept": "application/x-ndjson"}) as stream:
+            assert any('"message":"Waiting' in line or '"progress"' in line for line in stream.iter_lines())
+            answers = [httpx.get(f"{url}/api/v1/tasks/{id}").json()["payload"]["id"] for _ in range(20)]
+        assert answers == [id] * 20
+        assert 1 <= httpx.get(f"{backend}/polls").json()[id] <= 10
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
 
 
 def test_a_folder_that_comes_later_is_served(start: Callable[..., Gateway]) -> None:

@@ -5,6 +5,7 @@ Its states go into the same store as the folder's, so everything behind the stor
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Protocol
@@ -45,12 +46,13 @@ class Backend:
         interval: float = 1,
         at_once: int = 32,
         most: int = 10_000,
+        recent: float = 86_400,
     ) -> None:
         self.asking = Asking(base, dialect, host=host, connect=connect, interval=interval, most=at_once)
         self._polls = dialect != "off"
         self._store, self._publish = store, publish
         self._has_file, self._is_wanted = has_file, is_wanted
-        self._interval, self._most = interval, most
+        self._interval, self._most, self._recent = interval, most, recent
         self._pollers: dict[str, Poller] = {}  # by each name of its task
         self._left: dict[str, tuple[str, ...]] = {}  # tasks that run and that nobody wanted any more
         self._tasks: set[asyncio.Task[None]] = set()
@@ -59,11 +61,11 @@ class Backend:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         async with self.asking.running(), asyncio.TaskGroup() as self._group:
-            taking_up = self._group.create_task(self._take_up_for_ever())
+            tending = self._group.create_task(self._tend())
             try:
                 yield
             finally:
-                taking_up.cancel()
+                tending.cancel()
                 for task in self._tasks:
                     task.cancel()
 
@@ -152,10 +154,12 @@ class Backend:
             if known and not (known.task and known.task.final) and not self.is_elsewhere(poller.names):
                 self._left[known.id] = poller.names
 
-    async def _take_up_for_ever(self) -> None:
-        """Polls what runs and was left as soon as somebody wants it again, such as a dashboard that wants all."""
+    async def _tend(self) -> None:
+        """Polls what runs and was left as soon as somebody wants it again, such as a dashboard that wants all; forgets
+        what has not changed for `recent` seconds."""
         while True:
             await asyncio.sleep(self._interval)
+            self._store.prune(int((time.time() - self._recent) * 1000))
             for id, names in list(self._left.items()):
                 if not self._known(names) or self._poller(names):
                     del self._left[id]

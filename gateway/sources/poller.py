@@ -13,8 +13,8 @@ from gateway.sources.pace import Pace
 from gateway.store import Event, Store
 from gateway.tasks import Task
 
-CONFIRM = 0.25
-"""Intervals until a final state that looks unfinished is asked for once more."""
+CONFIRM = 0.5
+"""Seconds, but at least an interval, until a final state that looks unfinished is asked for once more."""
 
 LINGER, CACHED = 10, 1
 """Intervals for which a task is polled on when nobody wants it any more, and for which it is known not to exist."""
@@ -135,7 +135,7 @@ class Poller:
 
     async def _rest(self) -> None:
         if self._doubted:
-            await asyncio.sleep(CONFIRM * self._interval)
+            await asyncio.sleep(max(CONFIRM, self._interval))
         elif self._pace.patient:
             await asyncio.sleep(self._pace.wait())
         else:
