@@ -202,7 +202,7 @@ def test_the_upstream_demo_is_one_poller_for_all() -> None:
         printed = ""
         while "Ctrl-C" not in printed:
             printed += process.stderr.readline()
-        backend, url = re.findall(r"http://[\d.:]+", printed)[:2]
+        backend, url = re.findall(r"http://[\d.]+:\d+", printed)[:2]
         id = httpx.post(f"{url}/api/v1/import").json()["payload"]["id"]
         with httpx.stream("GET", f"{url}/api/v1/tasks/{id}", headers={"Accept": "application/x-ndjson"}) as stream:
             assert any('"message":"Waiting' in line or '"progress"' in line for line in stream.iter_lines())
