@@ -13,6 +13,8 @@ from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
+from gateway.access.gate import Gate, beside
+from gateway.access.origins import is_preflight, requested_method
 from gateway.dialects import FLAT, SYSTEM, V1
 from gateway.endpoints.base import Endpoint
 from gateway.endpoints.collection import CollectionEndpoint
@@ -21,6 +23,7 @@ from gateway.engine import Engine
 from gateway.health import ready
 from gateway.metrics import exposition
 from gateway.settings import Settings
+from gateway.transports.reply import BESIDE, send_reply
 
 if TYPE_CHECKING:
     from gateway.upstream.passing import Upstream
@@ -42,6 +45,7 @@ class Gateway(Starlette):
                 yield
 
         self.engine = engine
+        self._gate = Gate(engine.settings)
         self._by_query, self._by_path = endpoints(engine)
         self._below = ("/static/", *self._by_path)
         super().__init__(
@@ -52,10 +56,18 @@ class Gateway(Starlette):
         self.router.redirect_slashes = False  # a wrong URL is not found; no page is sent where its Host header says
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._upstream and not self._is_own(scope):
-            return await self._upstream(scope, receive, send)
+        if scope["type"] == "lifespan":
+            return await super().__call__(scope, receive, send)
+        path: str = scope["path"]
+        upstream = self._upstream if not self._is_own(scope, path) else None
+        refusal = self._gate.refuse(scope, passed_on=upstream is not None)
+        if scope.get(BESIDE):
+            send = beside(scope, send)
+        if refusal:
+            return await send_reply(scope, send, refusal)
+        if upstream:
+            return await upstream(scope, receive, send)
         if scope["type"] == "http":
-            path: str = scope["path"]
             if endpoint := self._by_query.get(path):
                 return await endpoint(scope, receive, send)
             cut = path.rfind("/") + 1
@@ -64,15 +76,13 @@ class Gateway(Starlette):
                 return await endpoint(scope, receive, send)
         return await super().__call__(scope, receive, send)
 
-    def _is_own(self, scope: Scope) -> bool:
+    def _is_own(self, scope: Scope, path: str) -> bool:
         """Whether a request is answered here, where a backend would answer it else. What changes anything never is."""
-        if scope["type"] == "lifespan":
-            return True
-        path: str = scope["path"]
         known = path in self._by_query or path.startswith(self._below)
         if scope["type"] == "websocket":
             return known
-        return scope["method"] in {"GET", "HEAD"} and (known or path in OPERATORS or path == "/")
+        method = requested_method(scope) if is_preflight(scope) else scope["method"]
+        return method in {"GET", "HEAD"} and (known or path in OPERATORS or path == "/")
 
 
 def _upstream(engine: Engine) -> "Upstream | None":

@@ -7,6 +7,7 @@ and held by the tests: of a connection `connections`, `cycle`, `pipeline`, `_sta
 """
 
 import asyncio
+from typing import Any
 
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -15,6 +16,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.http11 import Request
 
 from gateway.direct import EXTENSION, Socket, Stream
+from gateway.transports.reply import BESIDE
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -90,7 +92,7 @@ class HttpProtocol(HttpToolsProtocol):
         if cycle is None or self.flow.write_paused or not cycle.keep_alive or cycle.disconnected:
             return False
         self._log(status)
-        self.transport.write(b"".join([STATUS_LINE[status], self._default_lines(), head, body]))
+        self.transport.write(b"".join([STATUS_LINE[status], self._default_lines(cycle.scope), head, body]))
         cycle.response_started = cycle.response_complete = True
         cycle.message_event.set()
         cycle.on_response()
@@ -114,15 +116,16 @@ class HttpProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         stream = Stream(self.transport, self.connections)
         ending = b"transfer-encoding: chunked\r\nconnection: close\r\n"
-        stream.write(b"".join([STATUS_LINE[200], self._default_lines(), ending, head]))
+        stream.write(b"".join([STATUS_LINE[200], self._default_lines(self._running.scope), ending, head]))
         self._running.disconnected = True
         self.parser = None  # type: ignore[assignment]
         self.pipeline.clear()
         del self._running, self.cycle, self.scope, self.headers  # and the cycles with them
         return stream
 
-    def _default_lines(self) -> bytes:
-        return b"".join([b"%b: %b\r\n" % header for header in self.server_state.default_headers])
+    def _default_lines(self, scope: Any) -> bytes:
+        headers = [*self.server_state.default_headers, *scope.get(BESIDE, ())]
+        return b"".join([b"%b: %b\r\n" % header for header in headers])
 
     def _log(self, status: int) -> None:
         if self.access_log:

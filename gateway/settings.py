@@ -17,6 +17,14 @@ class Settings(BaseSettings):
     bind: Annotated[list[str], NoDecode] = Field(
         DOCUMENTED, description="HOST:PORT to listen on; a host name is taken on IPv4 and IPv6. Repeatable."
     )
+    allowed_host: Annotated[list[str], NoDecode] = Field(
+        [], description="Names that clients may call the gateway by, beside those it is bound to. Repeatable."
+    )
+    cors_origin: Annotated[list[str], NoDecode] = Field(
+        ["loopback"],
+        description="Origins of pages that may use it: https://host, loopback (pages from this machine), "
+        "or * (all, without cookies). Repeatable.",
+    )
     upstream: str | None = Field(
         None,
         pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*)?$",
@@ -63,7 +71,7 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = Field("text", description="Logs for people, or a JSON object a line.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
 
-    @field_validator("bind", mode="before")
+    @field_validator("bind", "allowed_host", "cors_origin", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return [part.strip() for part in value.split(",")] if isinstance(value, str) else value

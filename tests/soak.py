@@ -27,7 +27,7 @@ from tests.harness import Gateway, flat
 from tests.test_scale import rss_mb
 
 AT_ONCE, PATIENCE = 12, 30.0
-STREAM = b"GET /api/v1/tasks HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n"
+STREAM = b"GET /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n"
 TROUBLE = (httpx.HTTPError, OSError, WebSocketException, json.JSONDecodeError)
 
 
@@ -174,7 +174,7 @@ class Soak:
                 s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
                 await loop.sock_connect(s, ("127.0.0.1", self.gateway.port))
                 await loop.sock_sendall(
-                    s, b"GET /api/v1/tasks HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n"
+                    s, b"GET /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n"
                 )
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(random.uniform(1, 20)):

@@ -64,7 +64,7 @@ def test_a_client_that_sends_on_after_its_request_is_not_answered(start: Callabl
     one = start()
     one.write("a")
     with socket.create_connection(("127.0.0.1", one.port), 5) as s:
-        request = b"GET /api/task?task_id=a HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n"
+        request = b"GET /api/task?task_id=a HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n"
         s.sendall(request)
         assert s.recv(65_536).startswith(b"HTTP/1.1 200")
         s.sendall(b"garbage" * 1_000 + request)
@@ -81,7 +81,7 @@ def test_a_client_that_sends_on_after_its_request_is_not_answered(start: Callabl
 def test_pipelined_requests_are_answered_while_the_connection_stays(start: Callable[..., Gateway]) -> None:
     one = start()
     one.write("a")
-    poll, stream = (f"GET /api/task?task_id=a HTTP/1.1\r\nHost: x\r\n{more}\r\n" for more in ("", ACCEPT))
+    poll, stream = (f"GET /api/task?task_id=a HTTP/1.1\r\nHost: localhost\r\n{more}\r\n" for more in ("", ACCEPT))
     with socket.create_connection(("127.0.0.1", one.port), 5) as s:
         for count in (3, 4):
             s.sendall(poll.encode() * count)
@@ -102,7 +102,7 @@ def test_pipelined_polls_are_answered_in_order(start: Callable[..., Gateway]) ->
     for n in range(20):
         one.write(f"t{n}", progress=n)
     with socket.create_connection(("127.0.0.1", one.port), 5) as s:
-        requests = [f"GET /api/v1/tasks/t{n} HTTP/1.1\r\nHost: x\r\n" for n in range(20)]
+        requests = [f"GET /api/v1/tasks/t{n} HTTP/1.1\r\nHost: localhost\r\n" for n in range(20)]
         s.sendall("\r\n".join(requests).encode() + b"Connection: close\r\n\r\n")
         answer = b"".join(iter(lambda: s.recv(65_536), b""))
     bodies = [json.loads(part.partition(b"\r\n\r\n")[2]) for part in answer.split(b"HTTP/1.1 200 OK\r\n")[1:]]
@@ -121,7 +121,7 @@ def test_a_reader_that_stalls_costs_nothing_and_ends_right(gateway: Gateway, nam
         s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
         s.settimeout(20)
         s.connect(("127.0.0.1", gateway.port))
-        s.sendall(f"GET /api/v1/tasks?{query} HTTP/1.1\r\nHost: x\r\n{headers}\r\n".encode())
+        s.sendall(f"GET /api/v1/tasks?{query} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n".encode())
         received = b""
         while b"synced" not in received:
             received += s.recv(65_536)

@@ -23,7 +23,7 @@ from tests.test_operations import figures
 from tests.test_scale import rss_mb
 
 FULL = os.environ.get("FULL") == "1"
-SSE = b"GET %b HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n"
+SSE = b"GET %b HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n"
 
 
 def descriptors(one: Gateway) -> int:
@@ -209,10 +209,10 @@ def test_coming_and_going_leaves_nothing(start: Callable[..., Gateway]) -> None:
     one.write("a")
     one.get("/api/task?task_id=a")
     answered = [
-        b"GET /api/task?task_id=a HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /api/task?task_id=a HTTP/1.1\r\nHost: localhost\r\n\r\n",
         SSE % b"/api/v1/tasks",
         SSE % b"/api/task?task_id=a",
-        b"GET /api/v1/tasks HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"GET /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
         b"\x16\x03\x01\x02\x00 not http at all",
     ]
@@ -221,7 +221,7 @@ def test_coming_and_going_leaves_nothing(start: Callable[..., Gateway]) -> None:
         b"",
         b"GET /api/task?task",
         SSE % b"/api/task?task_id=nowhere",
-        b"GET /api/task?task_id=a&wait=50 HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /api/task?task_id=a&wait=50 HTTP/1.1\r\nHost: localhost\r\n\r\n",
     ]
 
     def storm(count: int) -> None:

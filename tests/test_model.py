@@ -50,7 +50,7 @@ class Client:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8_192)
         self.socket.connect(("127.0.0.1", self.model.gateway.port))
         last = f"Last-Event-ID: {self.cursor}\r\n" if self.cursor else ""
-        head = f"GET {path} HTTP/1.1\r\nHost: x\r\nAccept: application/x-ndjson\r\n{last}\r\n"
+        head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: application/x-ndjson\r\n{last}\r\n"
         self.socket.sendall(head.encode())
         self.socket.setblocking(False)
         self._rest = b""

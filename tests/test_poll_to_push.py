@@ -158,7 +158,8 @@ def test_a_thousand_subscribers_are_one_poller(start: Start, v1: Tasks, id: str)
     async def follow() -> int:
         """Its last progress."""
         reader, writer = await asyncio.open_connection("127.0.0.1", one.port)
-        writer.write(f"GET /api/v1/tasks/{id} HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n".encode())
+        head = f"GET /api/v1/tasks/{id} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n"
+        writer.write(head.encode())
         seen = 0
         while line := await reader.readline():
             if line.startswith(b'data: {"status"'):
@@ -466,7 +467,7 @@ def test_a_slow_reply_is_not_held_back(start: Start) -> None:
     backend = Backend("tests.backend")
     one = start("--upstream", backend.url)
     with socket.create_connection(("127.0.0.1", one.port), 5) as s:
-        s.sendall(b"POST /echo?json HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        s.sendall(b"POST /echo?json HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
         s.sendall(b'8\r\n{"task_i\r\n')
         seen = b""
         while b'{"task_i' not in seen:

@@ -181,7 +181,7 @@ def test_etag_and_304(gateway: Gateway, name: str) -> None:
     first = gateway.get(f"/api/task?task_id={name}")
     tag = first.headers["etag"]
     assert tag.startswith('"')
-    assert first.headers["vary"] == "Accept"
+    assert first.headers["vary"] == "Accept, Origin"
     for known in (tag, f"W/{tag}", f'"other", {tag}', "*"):
         response = gateway.get(f"/api/task?task_id={name}", If_None_Match=known)
         assert (response.status_code, response.content, response.headers["etag"]) == (304, b"", tag)

@@ -89,7 +89,7 @@ def test_first_bytes_and_headers_of_a_stream(gateway: Gateway, name: str) -> Non
         assert r.headers["content-type"].startswith("text/event-stream")
         assert r.headers["cache-control"] == "no-store"
         assert r.headers["x-accel-buffering"] == "no"
-        assert r.headers["vary"] == "Accept"
+        assert r.headers["vary"] == "Accept, Origin"
         lines = r.iter_lines()
         assert next(lines).startswith("retry: ")
         assert any(line.startswith(":") for line in lines)  # a heartbeat, within a second here

@@ -7,7 +7,10 @@ from starlette.types import Scope, Send
 from gateway.direct import EXTENSION
 
 JSON = (b"content-type", b"application/json")
-ALWAYS = (JSON, (b"vary", b"Accept"))
+ALWAYS = (JSON, (b"vary", b"Accept, Origin"))
+
+BESIDE = "gateway.beside"
+"""Where a scope holds headers that go beside those of any answer to it."""
 
 Header = tuple[bytes, bytes]
 

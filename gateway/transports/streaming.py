@@ -13,7 +13,7 @@ from gateway.subscription import Outlet, Subscription
 from gateway.transports.reply import head_of
 from gateway.wire import Encoding, Sse
 
-HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Vary": "Accept"}
+HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Vary": "Accept, Origin"}
 
 Subscribe = Callable[[Outlet, Encoding], Subscription]
 """Makes the subscription that a request asked for, onto the outlet and in the encoding given, and starts it."""

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from yarl import URL
 
 from gateway.direct import EXTENSION
-from gateway.transports.reply import JSON, Header, Reply, send_reply
+from gateway.transports.reply import BESIDE, JSON, Header, Reply, send_reply
 from gateway.upstream import kickoff
 from gateway.upstream.client import Client
 from gateway.upstream.headers import HOP_BY_HOP, Introduction, end_to_end
@@ -133,6 +133,8 @@ class Upstream:
 
     async def _answer(self, scope: Scope, send: Send, response: aiohttp.ClientResponse) -> None:
         headers = end_to_end(response.raw_headers, _NOT_BACK)
+        if any(name == b"access-control-allow-origin" for name, _ in headers):
+            scope[BESIDE] = ()  # the backend has its own rules for pages
         if response.status in {201, 202} or response.status // 100 == 3:
             headers = [self._moved(scope, header) for header in headers]
         content = response.content
