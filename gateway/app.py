@@ -1,7 +1,8 @@
 """The composition root: settings in, an ASGI app out. The only place where everything meets."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,18 +15,21 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from gateway.access.gate import Gate, beside
-from gateway.access.origins import is_preflight, requested_method
-from gateway.dialects import FLAT, SYSTEM, V1
+from gateway.access.grants import grant_of
+from gateway.access.origins import is_preflight, preflight, requested_method
+from gateway.dialects import FLAT, SYSTEM, V1, error
 from gateway.endpoints.base import Endpoint
 from gateway.endpoints.collection import CollectionEndpoint
 from gateway.endpoints.task import TaskEndpoint, in_path, in_query
 from gateway.engine import Engine
 from gateway.health import ready
+from gateway.limits import Refusal
 from gateway.metrics import exposition
 from gateway.settings import Settings
-from gateway.transports.reply import BESIDE, send_reply
+from gateway.transports.reply import ALWAYS, BESIDE, Header, Reply, send_reply
 
 if TYPE_CHECKING:
+    from gateway.access.authority import Authority
     from gateway.upstream.passing import Upstream
 
 _HERE = Path(__file__).parent
@@ -41,15 +45,23 @@ class Gateway(Starlette):
 
         @asynccontextmanager
         async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-            async with engine.running(), upstream.running() if upstream else nullcontext():
+            async with AsyncExitStack() as stack:
+                for part in (engine, self._authority, upstream):
+                    if part:
+                        await stack.enter_async_context(part.running())
                 yield
 
         self.engine = engine
-        self._gate = Gate(engine.settings)
+        self._authority = authority = _authority(engine)
+        self._gate = Gate(engine.settings, authority)
         self._by_query, self._by_path = endpoints(engine)
         self._below = ("/static/", *self._by_path)
         super().__init__(
-            routes=[*routes(self._by_query, self._by_path), *operators_routes(engine)],
+            routes=[
+                *routes(self._by_query, self._by_path),
+                *operators_routes(engine),
+                *([Route(TICKET_URL, _ticket_office(authority), methods=["POST"])] if authority else []),
+            ],
             lifespan=lifespan,
             exception_handlers={HTTPException: _json_error},
         )
@@ -60,14 +72,23 @@ class Gateway(Starlette):
             return await super().__call__(scope, receive, send)
         path: str = scope["path"]
         upstream = self._upstream if not self._is_own(scope, path) else None
-        refusal = self._gate.refuse(scope, passed_on=upstream is not None)
+        refusal = await self._gate.admit(scope, passed_on=upstream is not None)
         if scope.get(BESIDE):
             send = beside(scope, send)
         if refusal:
-            return await send_reply(scope, send, refusal)
+            return await send_reply(scope, send, self._no(path, refusal))
         if upstream:
             return await upstream(scope, receive, send)
+        if is_preflight(scope):
+            return await send_reply(scope, send, preflight(scope, b"POST" if path == TICKET_URL else b"GET, HEAD"))
+        if self._authority and self._authority.asks_first_message(scope):
+            return await self._authority.after_first_message(self._serve, scope, receive, send)
+        return await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """What is answered here, for whoever has been let in."""
         if scope["type"] == "http":
+            path: str = scope["path"]
             if endpoint := self._by_query.get(path):
                 return await endpoint(scope, receive, send)
             cut = path.rfind("/") + 1
@@ -76,13 +97,34 @@ class Gateway(Starlette):
                 return await endpoint(scope, receive, send)
         return await super().__call__(scope, receive, send)
 
+    def _no(self, path: str, refusal: Refusal) -> Reply:
+        """A refusal in the dialect of its URL: pollers that read no status codes have to end, too."""
+        endpoint = self._by_query.get(path) or self._by_path.get(path[: path.rfind("/") + 1])
+        body = (endpoint.dialect.failure if endpoint else error)(refusal.sentence, refusal.status, "")
+        headers: tuple[Header, ...] = ALWAYS
+        if refusal.status == 401:
+            headers += ((b"www-authenticate", b"Bearer"),)
+        if refusal.wait:
+            headers += ((b"retry-after", b"%d" % math.ceil(refusal.wait)),)
+        return Reply(refusal.status, body, headers)
+
     def _is_own(self, scope: Scope, path: str) -> bool:
         """Whether a request is answered here, where a backend would answer it else. What changes anything never is."""
         known = path in self._by_query or path.startswith(self._below)
         if scope["type"] == "websocket":
             return known
+        if path == TICKET_URL and self._authority:
+            return True
         method = requested_method(scope) if is_preflight(scope) else scope["method"]
         return method in {"GET", "HEAD"} and (known or path in OPERATORS or path == "/")
+
+
+def _authority(engine: Engine) -> "Authority | None":
+    if not engine.settings.asks:
+        return None
+    from gateway.access.authority import Authority  # noqa: PLC0415 - cryptography takes long to load
+
+    return Authority(engine.settings, engine.revoke)
 
 
 def _upstream(engine: Engine) -> "Upstream | None":
@@ -153,6 +195,18 @@ def operators_routes(engine: Engine) -> list[BaseRoute]:
 
     return [Route(path, answer) for path, answer in zip(OPERATORS, (alive, is_ready, metrics), strict=True)]
 
+
+def _ticket_office(authority: "Authority") -> Callable[[Request], Awaitable[Response]]:
+    """Gives who is let in a ticket for a URL, such as an EventSource's, that lets him in once."""
+
+    async def ticket(request: Request) -> Response:
+        made = authority.tickets.make(grant_of(request.scope))
+        return JSONResponse({"ticket": made, "expires_in": TICKET_SECONDS}, headers=NO_STORE)
+
+    return ticket
+
+
+TICKET_URL, TICKET_SECONDS = "/auth/ticket", 30
 
 OPERATORS = ("/healthz", "/readyz", "/metrics")
 NO_STORE = {"Cache-Control": "no-store"}

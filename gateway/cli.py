@@ -109,6 +109,42 @@ def watch(
         raise Refusal(str(error)) from None
 
 
+@app.command()
+def token(
+    key: Annotated[Path, typer.Option(envvar="GATEWAY_AUTH_KEY", help="File with the private key, or the secret.")],
+    new: Annotated[
+        bool, typer.Option("--new", help="Make the key first: Ed25519, in a file that must not exist.")
+    ] = False,
+    tasks: Annotated[list[str] | None, typer.Option(help="Task that may be seen: an id or a glob. Repeatable.")] = None,
+    scope: Annotated[list[str] | None, typer.Option(help="metrics or upstream. Repeatable.")] = None,
+    expires: Annotated[str, typer.Option(help="For how long: 90s, 15m, 8h, 30d.")] = "8h",
+    subject: Annotated[str, typer.Option(help="Who bears it.")] = "",
+    audience: Annotated[str, typer.Option(envvar="GATEWAY_AUTH_AUDIENCE", help="Its aud.")] = "",
+    issuer: Annotated[str, typer.Option(envvar="GATEWAY_AUTH_ISSUER", help="Its iss.")] = "",
+) -> None:
+    """Mint a token. Without --tasks it sees every task."""
+    from gateway.access import minting  # noqa: PLC0415 - cryptography takes long to load
+    from gateway.transports.request import BadRequestError, period  # noqa: PLC0415
+
+    try:
+        if new:
+            minting.make_key(key)
+        made = minting.mint(
+            key,
+            tasks=tasks or ["*"],
+            scopes=scope or [],
+            seconds=period(expires),
+            sub=subject,
+            aud=audience,
+            iss=issuer,
+        )
+    except BadRequestError:
+        raise Refusal("--expires must be a period such as 90s, 15m, 8h or 30d") from None
+    except (OSError, ValueError) as error:  # KeyFileError is one
+        raise Refusal(f"--key {key}: {getattr(error, 'strerror', None) or error}") from None
+    typer.echo(made)
+
+
 class Transport(StrEnum):
     SSE = "sse"
     NDJSON = "ndjson"
@@ -239,8 +275,8 @@ def _options(command: Callable[..., None], *leave_out: str) -> None:
     command.__signature__ = inspect.Signature([*own, *fields])  # type: ignore[attr-defined]
 
 
-_options(serve)
-_options(demo, "data_path", "workers", "upstream")
+_options(serve, "auth_secret", "auth_folder")  # a secret on a command line can be seen by others
+_options(demo, "data_path", "workers", "upstream", "auth_secret", "auth_folder")
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
+from gateway.access.grants import EVERYTHING, Grant
 from gateway.hub import Hub
 from gateway.limits import Limits
 from gateway.outlets import Bell
@@ -41,6 +42,7 @@ class Engine:
         self.replies: Counter[tuple[str, int]] = Counter()  # whole answers by dialect and status
         self.lag = 0.0  # seconds by which the loop was late at the last beat
         self.beaten = time.monotonic()  # when that was
+        self.revoked: frozenset[str] = frozenset()
         self.folder = self._folder(settings)
         self.backend = self._backend(settings)
 
@@ -100,6 +102,15 @@ class Engine:
             await asyncio.sleep(1)
             self.lag, self.beaten = clock() - due, time.monotonic()
             self.hub.beat()
+            self.hub.end_grants(time.time(), self.revoked)
+
+    def revoke(self, revoked: frozenset[str]) -> None:
+        """Ends what these tokens let in; from now on these are all that are revoked."""
+        self.revoked = revoked
+        self.hub.end_grants(time.time(), revoked)
+
+    def is_good(self, grant: Grant) -> bool:
+        return grant.until > time.time() and not grant.is_in(self.revoked)
 
     async def started(self) -> None:
         """Waits until what was there at the start is known."""
@@ -143,11 +154,13 @@ class Engine:
         return rows
 
     @asynccontextmanager
-    async def listening(self, ids: Iterable[str] | None, seconds: float) -> AsyncIterator[Bell]:
+    async def listening(
+        self, ids: Iterable[str] | None, seconds: float, grant: Grant = EVERYTHING
+    ) -> AsyncIterator[Bell]:
         """A bell that rings when one of the tasks changes, or any where None are named; for so long."""
         bell = Bell(seconds)
         names = None if ids is None else [name for id in ids if is_id(id) for name in spellings(id)]
-        subscription = Subscription(_SILENCE, bell, ids=names)
+        subscription = Subscription(_SILENCE, bell, ids=names, grant=grant)
         self.hub.subscribe(subscription, self.store.cursor(self.store.head))
         try:
             yield bell

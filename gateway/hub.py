@@ -11,12 +11,17 @@ from functools import partial
 from operator import attrgetter
 from typing import NamedTuple
 
+from gateway.access.grants import EVERYTHING, View
 from gateway.store import Event, Kind, Store
-from gateway.subscription import DONE, LAGGED, RESTART, Subscription
+from gateway.subscription import DONE, LAGGED, POLICY, RESTART, Subscription
 from gateway.wire import Encoding
 
 PAGE = 64 * 1024
 """About how many bytes a subscription that catches up is given at once."""
+
+
+Group = tuple[Encoding, View | None]
+"""Those who want everything in one encoding, and may see the same of it: they share their bytes."""
 
 
 class Page(NamedTuple):
@@ -42,13 +47,14 @@ class Hub:
         self._store = store
         self._call_soon = call_soon
         self._pending: list[Event] = []
-        self._everything: defaultdict[Encoding, dict[Subscription, None]] = defaultdict(dict)  # live, unfiltered
+        self._everything: defaultdict[Group, dict[Subscription, None]] = defaultdict(dict)  # live, unfiltered
         self._by_id: defaultdict[str, dict[Subscription, None]] = defaultdict(dict)
         self._slots: list[dict[Subscription, None]] = [{} for _ in range(heartbeat)]
         self._beats = 0
         self._unfiltered = 0  # subscriptions that want everything
         self._orphans: dict[Subscription, float] = {}  # their task is gone: when they are given up
-        self._pages: dict[tuple[Encoding, int, int], Page] = {}  # of this pass, shared by all who catch up
+        self._limited: dict[Subscription, None] = {}  # whose grant can end
+        self._pages: dict[tuple[Encoding, View | None, int, int], Page] = {}  # of this pass, shared by all who catch up
         self._write_deadline = write_deadline
         self.closed = False
         self.peers: Counter[str] = Counter()  # subscriptions by address
@@ -79,6 +85,8 @@ class Hub:
         self._slots[sub.slot][sub] = None
         self.peers[sub.peer] += 1
         self._unfiltered += sub.places is None
+        if sub.grant is not EVERYTHING:
+            self._limited[sub] = None
         for id in sub.places or ():
             self._by_id[id][sub] = None
         if cursor is None:
@@ -101,8 +109,9 @@ class Hub:
         self.peers[sub.peer] -= 1
         if not self.peers[sub.peer]:
             del self.peers[sub.peer]
-        self._everything[sub.encoding].pop(sub, None)
+        self._everything[_group(sub)].pop(sub, None)
         self._orphans.pop(sub, None)
+        self._limited.pop(sub, None)
         for id in sub.places or ():
             self._drop(id, sub)
         sub.live = False
@@ -110,7 +119,7 @@ class Hub:
     def want(self, sub: Subscription, ids: Iterable[str], cursor: str | None, first: Iterable[Event]) -> None:
         """Adds tasks to what a subscription wants; one that had everything is narrowed to them."""
         self.flush()
-        self._everything[sub.encoding].pop(sub, None)
+        self._everything[_group(sub)].pop(sub, None)
         if sub.places is None:
             sub.places = {}
             self._unfiltered -= 1
@@ -150,9 +159,10 @@ class Hub:
         if not events:
             return
         self._pages.clear()
-        for encoding, subs in self._everything.items():
-            if subs:
-                self._give_all(list(subs), encoding.block(events, self._store.epoch), len(events))
+        for (encoding, view), subs in self._everything.items():
+            shown = events if view is None else [event for event in events if view.sees(event.id)]
+            if subs and shown:
+                self._give_all(list(subs), encoding.block(shown, self._store.epoch), len(shown))
         wanted: dict[Subscription, list[Event]] = {}
         for event in events:
             for sub in self._by_id.get(event.id, ()):
@@ -214,7 +224,7 @@ class Hub:
     def _fall_behind(self, sub: Subscription) -> None:
         sub.live = False
         sub.stalled = self._beats
-        self._everything[sub.encoding].pop(sub, None)
+        self._everything[_group(sub)].pop(sub, None)
         self._set_place(sub, self._store.head)
 
     def _resume(self, sub: Subscription) -> None:
@@ -230,7 +240,7 @@ class Hub:
             sub.outlet.write(sub.encoding.synced(self._store.cursor(self._store.head)))
         sub.live = True
         if sub.places is None:
-            self._everything[sub.encoding][sub] = None
+            self._everything[_group(sub)][sub] = None
 
     def _catch_up(self, sub: Subscription) -> bool:
         """Everything after `place`. True when there is no more."""
@@ -250,12 +260,14 @@ class Hub:
     def _page(self, sub: Subscription) -> Page:
         """The next page for a place; made once for all who are there."""
         snapshot = sub.snapshot if sub.place < sub.snapshot else 0
-        key = (sub.encoding, sub.place, snapshot)
+        view = sub.grant.view
+        key = (sub.encoding, view, sub.place, snapshot)
         if not sub.oldest and (known := self._pages.get(key)):
             return known
         events = self._store.since(sub.place, PAGE)
         end = events[-1].offset if events else self._store.head
         shown = [e for e in events if e.offset > snapshot or (e.kind is not Kind.GONE and not _older(e, sub.oldest))]
+        shown = shown if view is None else [e for e in shown if view.sees(e.id)]
         skipped = 0 if snapshot else end - sub.place - len(events)
         page = Page(sub.encoding.block(shown, self._store.epoch), end, len(shown), skipped)
         if not sub.oldest:
@@ -299,6 +311,11 @@ class Hub:
             if self._beats >= deadline:
                 self._close(sub, DONE)
 
+    def end_grants(self, now: float, revoked: frozenset[str]) -> None:
+        """Ends the subscriptions whose grant has ended by `now` (unix seconds), or is `revoked`."""
+        for sub in [sub for sub in self._limited if sub.grant.until <= now or sub.grant.is_in(revoked)]:
+            self._close(sub, POLICY)
+
     def close(self) -> None:
         """Tells everybody to come back, at spread times, and lets nobody in any more."""
         self.flush()
@@ -311,6 +328,10 @@ class Hub:
     def _close(self, sub: Subscription, code: int) -> None:
         self.unsubscribe(sub)
         sub.outlet.close(code)
+
+
+def _group(sub: Subscription) -> Group:
+    return sub.encoding, sub.grant.view
 
 
 def _older(event: Event, oldest: int) -> bool:

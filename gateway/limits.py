@@ -12,10 +12,11 @@ from gateway.settings import Settings
 
 
 class Refusal(NamedTuple):
-    """Why a client is not let in now: an HTTP status, and a sentence for people."""
+    """Why a client is not let in now: an HTTP status, a sentence for people, and the seconds to stay away for."""
 
     status: int
     sentence: str
+    wait: float = 0
 
 
 class Limits:

@@ -1,13 +1,25 @@
 """Every setting and its default, in one place: from the command line, `GATEWAY_…` in the environment, or `.env`."""
 
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 DOCUMENTED = ["localhost:8080", "localhost:8006"]
 """Where the documented backends listen, and the documented clients call."""
+
+
+def is_local(bind: str) -> bool:
+    """Whether only this machine gets to an address: a loopback one, or a Unix socket."""
+    host = bind.rpartition(":")[0].strip("[]").lower()
+    if bind.startswith("unix:") or host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class Settings(BaseSettings):
@@ -25,6 +37,22 @@ class Settings(BaseSettings):
         description="Origins of pages that may use it: https://host, loopback (pages from this machine), "
         "or * (all, without cookies). Repeatable.",
     )
+    allow_anonymous: bool = Field(False, description="Serve a network without asking who is there.")
+    auth_key: Path | None = Field(None, description="File that tokens are checked with: PEM, JWK Set, or a secret.")
+    auth_secret: SecretStr | None = Field(None, description="The same as text.")
+    auth_jwks: str | None = Field(None, pattern=r"^https?://\S+$", description="URL of an identity provider's keys.")
+    auth_audience: str = Field("", description="What a token's aud must be.")
+    auth_issuer: str = Field("", description="What a token's iss must be.")
+    auth_tasks: Annotated[list[str], NoDecode] = Field(
+        [], description="Tasks (ids, globs) for tokens without the claim tasks, and for a proxy's users. Repeatable."
+    )
+    auth_cookie: str = Field("gateway_token", description="Name of the cookie that may hold a token.")
+    auth_revoked: Path | None = Field(None, description="File that lists revoked tokens: a jti or sub:NAME a line.")
+    auth_folder: Path | None = Field(None, description="Folder that processes share for tickets; a new one if empty.")
+    trusted_proxy: Annotated[list[str], NoDecode] = Field(
+        [], description="Networks whose X-Forwarded-For and -Proto are believed, such as 10.0.0.0/8. Repeatable."
+    )
+    trusted_header: str = Field("", description="Header in which a trusted proxy names the user it let in.")
     upstream: str | None = Field(
         None,
         pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*)?$",
@@ -71,7 +99,12 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = Field("text", description="Logs for people, or a JSON object a line.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
 
-    @field_validator("bind", "allowed_host", "cors_origin", mode="before")
+    @property
+    def asks(self) -> bool:
+        """Whether clients are asked who they are."""
+        return bool(self.auth_key or self.auth_secret or self.auth_jwks or self.trusted_header)
+
+    @field_validator("bind", "allowed_host", "cors_origin", "auth_tasks", "trusted_proxy", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
@@ -82,6 +115,25 @@ class Settings(BaseSettings):
         if path and not path.is_dir():
             raise ValueError(f"there is no folder {path}")
         return path.resolve() if path else None
+
+    @field_validator("trusted_proxy")
+    @classmethod
+    def _are_networks(cls, networks: list[str]) -> list[str]:
+        for network in networks:
+            ip_network(network, strict=False)  # says itself what is wrong
+        return networks
+
+    @model_validator(mode="after")
+    def _is_guarded(self) -> "Settings":
+        if self.trusted_header and not self.trusted_proxy:
+            raise ValueError("--trusted-header needs --trusted-proxy: anybody else could send it")
+        open_to_all = next((bind for bind in self.bind if ":" in bind and not is_local(bind)), None)
+        if open_to_all and not (self.asks or self.allow_anonymous):
+            raise ValueError(
+                f"{open_to_all} is open to the network: let it ask for tokens (--auth-key FILE, --auth-jwks URL), "
+                "or say --allow-anonymous"
+            )
+        return self
 
     @model_validator(mode="after")
     def _has_a_source(self) -> "Settings":

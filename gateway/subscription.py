@@ -3,9 +3,15 @@
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from gateway.access.grants import EVERYTHING, Grant
 from gateway.wire import Encoding
 
-RESTART, DONE, LAGGED = 1012, 1000, 1013  # why an outlet is closed, in WebSocket close codes (RFC 6455, IANA)
+RESTART, DONE, LAGGED, POLICY = (
+    1012,
+    1000,
+    1013,
+    1008,
+)  # why an outlet is closed, in WebSocket close codes (RFC 6455, IANA)
 
 
 class Outlet(Protocol):
@@ -24,12 +30,14 @@ class Subscription:
 
     `places` holds a place for each task that is wanted; None wants everything, from `place`. `ends` closes it after a
     final state, or after its task has been gone for that many seconds. Of a snapshot, `oldest` leaves out what was
-    last written before that time (unix ms). `peer` is the address it counts for.
+    last written before that time (unix ms). `peer` is the address it counts for. Of everything it is given what `grant`
+    lets it see, and it ends when that does.
     """
 
     __slots__ = (
         "encoding",
         "ends",
+        "grant",
         "live",
         "oldest",
         "outlet",
@@ -51,6 +59,7 @@ class Subscription:
         ends: float | None = None,
         oldest: int = 0,
         peer: str = "",
+        grant: Grant = EVERYTHING,
     ) -> None:
         self.encoding = encoding
         self.outlet = outlet
@@ -64,3 +73,4 @@ class Subscription:
         self.slot = 0
         self.stalled = 0  # in which beat its outlet last took something, while it is behind
         self.peer = peer
+        self.grant = grant

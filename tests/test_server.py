@@ -61,7 +61,7 @@ def test_a_taken_port_is_a_sentence_and_exit_2(tmp_path: Path) -> None:
         (["serve", "--data-path", "/no/such"], "there is no folder /no/such"),
         (["serve", "--data-path", ".", "--bind", "nonsense"], "'nonsense' is not HOST:PORT"),
         (["serve", "--data-path", ".", "--bind", "localhost:99999"], "is not HOST:PORT"),
-        (["serve", "--data-path", ".", "--bind", "no.such.invalid:1"], "there is no host"),
+        (["serve", "--data-path", ".", "--bind", "no.such.invalid:1", "--allow-anonymous"], "there is no host"),
         (["serve", "--data-path", ".", "--heartbeat", "0"], "--heartbeat"),
         (["serve", "--data-path", ".", "--heartbeat", "x"], "valid integer"),
         (["serve", "--nonsense"], "No such option"),

@@ -1,34 +1,50 @@
 """Who is let in. Each request passes here first, before anything else has looked at it."""
 
+from typing import TYPE_CHECKING
+
 from starlette.datastructures import Headers
 from starlette.types import Message, Scope, Send
 
 from gateway.access.hosts import Hosts
-from gateway.access.origins import ANY, Origins, is_preflight, preflight
-from gateway.dialects import error
+from gateway.access.origins import ANY, Origins, is_preflight
+from gateway.limits import Refusal
 from gateway.settings import Settings
-from gateway.transports.reply import BESIDE, JSON, Reply
+from gateway.transports.reply import BESIDE
+
+if TYPE_CHECKING:
+    from gateway.access.authority import Authority
+
+_UNTRUSTED = "gateway.untrusted"
+"""Where a scope says that only `*` lets its page in: such pages send cookies along unasked (Fetch Standard)."""
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
-_NO_HOST = Reply(400, error("One Host header is needed"), (JSON,))
-_NOT_HERE = Reply(421, error("This gateway has no such name: its operator can add it with --allowed-host"), (JSON,))
-_FOREIGN = Reply(403, error("Pages of this origin may not do this: see --cors-origin"), (JSON,))
+_NO_HOST = Refusal(400, "One Host header is needed")
+_NOT_HERE = Refusal(421, "This gateway has no such name: its operator can add it with --allowed-host")
+_FOREIGN = Refusal(403, "Pages of this origin may not do this: see --cors-origin")
 
 
 class Gate:
-    """Decides by the Host that was called, and the Origin of the page that calls."""
+    """Decides by the Host that was called, the Origin of the page that calls, and, where there is an `authority`, by
+    what that says of the caller."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, authority: "Authority | None") -> None:
+        self._authority = authority
         self._hosts = Hosts(settings.bind, settings.allowed_host)
         self._origins = Origins(settings.cors_origin)
         self._any = ANY in settings.cors_origin
 
-    def refuse(self, scope: Scope, *, passed_on: bool) -> Reply | None:
-        """The answer to who is not let in. `passed_on`: a backend would get the request.
+    async def admit(self, scope: Scope, *, passed_on: bool) -> Refusal | None:
+        """Why a request is not let in, if it is not. `passed_on`: a backend would get it.
 
-        Puts what lets an allowed page read the answer into the scope, for whoever sends it.
+        Puts what lets an allowed page read the answer into the scope, and what its sender may do.
         """
+        refusal = self._refuse(scope, passed_on=passed_on)
+        if refusal or not self._authority or is_preflight(scope):  # browsers send nobody's token with a preflight
+            return refusal
+        return await self._authority.admit(scope, passed_on=passed_on, with_cookie=not scope.get(_UNTRUSTED))
+
+    def _refuse(self, scope: Scope, *, passed_on: bool) -> Refusal | None:
         hosts, origin = [], ""
         for name, value in scope["headers"]:
             if name == b"host":
@@ -41,15 +57,13 @@ class Gate:
             return _FOREIGN if passed_on and _is_embedded(scope) else None
         trusted = self._origins.trusts(origin, scope, hosts[0].decode("latin-1") if hosts else "")
         scope[BESIDE] = self._origins.headers(origin, trusted=trusted)
-        if not trusted and not self._any and (scope["type"] == "websocket" or scope["method"] not in _SAFE):
-            return _FOREIGN
-        if not is_preflight(scope):
+        scope[_UNTRUSTED] = not trusted
+        if trusted or self._any:
             return None
-        if not scope[BESIDE]:
-            return _FOREIGN
-        return None if passed_on else preflight(scope, b"GET, HEAD")
+        acts = scope["type"] == "websocket" or scope["method"] not in _SAFE or is_preflight(scope)
+        return _FOREIGN if acts else None
 
-    def _called_wrongly(self, scope: Scope, hosts: list[bytes]) -> Reply | None:
+    def _called_wrongly(self, scope: Scope, hosts: list[bytes]) -> Refusal | None:
         if not scope.get("client"):  # a Unix socket: no page gets there, and a proxy may call it anything
             return None
         if len(hosts) != 1:  # HTTP/1.0 had none, and no browser speaks it

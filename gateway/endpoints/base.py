@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from starlette.types import Receive, Scope, Send
 
+from gateway.access.grants import grant_of
 from gateway.dialects import Dialect
 from gateway.engine import Engine
 from gateway.transports.reply import ALWAYS, JSON, Reply, send_reply
@@ -53,7 +54,9 @@ class Endpoint(ABC):
         if refusal := self._refuse(scope):
             return refusal
         if how is Transport.LONG_POLL:
-            return await while_connected(receive, self.long_poll(query, scope, wait))
+            reply = await while_connected(receive, self.long_poll(query, scope, wait))
+            ended = reply and not self.engine.is_good(grant_of(scope))
+            return Reply(401, self.dialect.failure("The token has ended", 401, "")) if ended else reply
         encoding = self.sse if how is Transport.SSE else self.ndjson
         return await self.stream(query, scope, receive, send, encoding)
 

@@ -8,6 +8,7 @@ from functools import partial
 import msgspec
 from starlette.types import Receive, Scope, Send
 
+from gateway.access.grants import View, grant_of
 from gateway.dialects import ITEM, v1_status
 from gateway.endpoints.base import Endpoint, last_event
 from gateway.engine import Engine
@@ -42,12 +43,12 @@ class CollectionEndpoint(Endpoint):
         super().__init__(engine, Sse(ITEM), Ndjson(ITEM), Messages(ITEM))
 
     async def poll(self, query: Query, scope: Scope) -> Reply:
-        ids, status = self._ids(query), query.param("status")
+        ids, status, view = self._ids(query, scope), query.param("status"), grant_of(scope).view
         limit = number(query, "limit", PAGE, LONGEST_PAGE)
         await self.engine.started()
         after: str | None = None
         if ids is None:
-            tasks, after = await self._page(limit, status, _after(query))
+            tasks, after = await self._page(limit, status, _after(query), view)
         else:
             await self.engine.freshen(ids)
             found = [event.shown for id in ids if (event := self.engine.find(id)) and event.shown]
@@ -59,18 +60,19 @@ class CollectionEndpoint(Endpoint):
         return state.to(tags(query.header(b"if-none-match")))
 
     async def _page(
-        self, limit: int, status: str | None, after: tuple[int, str] | None
+        self, limit: int, status: str | None, after: tuple[int, str] | None, view: View | None
     ) -> tuple[list[Task], str | None]:
         """The next `limit` tasks, newest first, and where the page after them starts."""
-        most = MOST_READ if status else limit
+        most = MOST_READ if status or view else limit
         rows = await self.engine.newest(most + 1, after)
         tasks: list[Task] = []
         for count, (place, id) in enumerate(rows[:most], 1):
-            event = self.engine.look(id)
+            event = self.engine.look(id) if view is None or view.sees(id) else None
             if event and event.shown and _has(event.shown, status):
                 tasks.append(event.shown)
             if len(tasks) == limit or count == most:
-                return tasks, f"{place}-{id}" if count < len(rows) else None
+                shown = id if view is None or view.sees(id) else ""  # tells no name that may not be seen
+                return tasks, f"{place}-{shown}" if count < len(rows) else None
             if count % SLICE == 0:
                 await asyncio.sleep(0)
         return tasks, None
@@ -78,7 +80,7 @@ class CollectionEndpoint(Endpoint):
     async def long_poll(self, query: Query, scope: Scope, wait: float) -> Reply:
         """Answers once the page is another than the client's, or than the first where it names none."""
         known = tags(query.header(b"if-none-match")) - {"*"}
-        async with self.engine.listening(self._ids(query), wait) as bell:
+        async with self.engine.listening(self._ids(query, scope), wait, grant_of(scope)) as bell:
             reply = await self.poll(query, scope)
             known = known or {reply.tag}
             while reply.tag in known and await bell.heard():
@@ -88,12 +90,12 @@ class CollectionEndpoint(Endpoint):
     async def stream(
         self, query: Query, scope: Scope, receive: Receive, send: Send, encoding: Encoding
     ) -> Reply | None:
-        subscribe = await self._subscriber(query, peer_of(scope))
+        subscribe = await self._subscriber(query, scope)
         await stream(self.engine.hub, subscribe, encoding=encoding, scope=scope, receive=receive, send=send)
         return None
 
     async def converse(self, query: Query, scope: Scope, receive: Receive, send: Send) -> Reply | None:
-        subscribe = await self._subscriber(query, peer_of(scope))
+        subscribe = await self._subscriber(query, scope)
         await converse(
             self.engine.hub,
             subscribe,
@@ -105,14 +107,15 @@ class CollectionEndpoint(Endpoint):
         )
         return None
 
-    async def _subscriber(self, query: Query, peer: str) -> Subscribe:
-        ids, cursor, recent = self._ids(query), last_event(query), query.param("recent")
+    async def _subscriber(self, query: Query, scope: Scope) -> Subscribe:
+        ids, cursor, recent = self._ids(query, scope), last_event(query), query.param("recent")
+        peer, grant = peer_of(scope), grant_of(scope)
         oldest = int((time.time() - period(recent)) * 1000) if recent is not None else 0
         await self.engine.started()
 
         def subscribe(outlet: Outlet, encoding: Encoding) -> Subscription:
             names, first = (None, []) if ids is None else self._named(ids, cursor)
-            subscription = Subscription(encoding, outlet, ids=names, oldest=oldest, peer=peer)
+            subscription = Subscription(encoding, outlet, ids=names, oldest=oldest, peer=peer, grant=grant)
             self.engine.hub.subscribe(subscription, cursor, first)
             return subscription
 
@@ -130,14 +133,15 @@ class CollectionEndpoint(Endpoint):
         resumes = cursor is not None and self.engine.store.place(cursor)  # at place 0 none of these was seen for sure
         return names, [] if resumes else outside
 
-    def _ids(self, query: Query) -> list[str] | None:
+    def _ids(self, query: Query, scope: Scope) -> list[str] | None:
         """The tasks that are asked for; None for all. `?id=` names none, for a WebSocket that subscribes by message."""
         given, most = query.params("id"), self.engine.settings.max_ids
         if given is None:
             return None
         if len(given) > most:
             raise BadRequestError(f"Invalid parameter: at most {most} of id")
-        return [id for id in dict.fromkeys(given) if is_id(id)]
+        grant = grant_of(scope)
+        return [id for id in dict.fromkeys(given) if is_id(id) and grant.sees(id)]
 
     def _throttled(self, throttle: Throttle, subscription: Subscription, message: str | bytes) -> bytes:
         if not (excess := throttle.exceeded_by()):
@@ -161,7 +165,7 @@ class CollectionEndpoint(Endpoint):
         if len(ask.ids) + len(subscription.places or ()) > most and ask.type == "subscribe":
             return error("too_many_ids", f"a connection can follow {most} named tasks")
         if ask.type == "subscribe":
-            names, first = self._named(ask.ids, ask.cursor)
+            names, first = self._named(list(filter(subscription.grant.sees, ask.ids)), ask.cursor)
             self.engine.hub.want(subscription, names, ask.cursor, first)
         else:
             if subscription.places is None:

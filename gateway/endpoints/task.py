@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from starlette.types import Receive, Scope, Send
 
+from gateway.access.grants import grant_of
 from gateway.dialects import MISSING, NOT_FOUND, TOO_LARGE, Dialect
 from gateway.endpoints.base import Endpoint, last_event, while_connected
 from gateway.engine import Engine
@@ -43,6 +44,12 @@ class TaskEndpoint(Endpoint):
         self._id_of = id_of
         self._ready: dict[str, tuple[Task, State]] = {}  # answers that were given last
 
+    async def _answer(self, query: Query, scope: Scope, receive: Receive, send: Send) -> Reply | None:
+        id = self._id_of(query, scope)
+        if not grant_of(scope).sees(id):  # which says nothing of whether there is such a task
+            return self._reply(id, None, query)
+        return await super()._answer(query, scope, receive, send)
+
     def poll_now(self, query: Query, scope: Scope) -> Reply | None:
         id = self._id_of(query, scope)
         event = self.engine.find(id)
@@ -63,7 +70,7 @@ class TaskEndpoint(Endpoint):
         id, known = self._id_of(query, scope), tags(query.header(b"if-none-match")) - {"*"}
         if not is_id(id):
             return self._reply(id, None, query)
-        async with self.engine.listening([id], wait) as bell:
+        async with self.engine.listening([id], wait, grant_of(scope)) as bell:
             event = self.engine.find(id)
             if not known and event and event.shown:
                 known = {event.shown.tag}
@@ -80,12 +87,14 @@ class TaskEndpoint(Endpoint):
             return await self._missing(id, query)
         if event.task and event.task.final and event.task.tag == known:
             return Reply(204, b"", ALWAYS[1:])  # an EventSource that gets this stops for good
-        subscribe = self._subscriber(event.id, known, peer_of(scope))
+        subscribe = self._subscriber(event.id, known, scope)
         await stream(self.engine.hub, subscribe, encoding=encoding, scope=scope, receive=receive, send=send)
         return None
 
     async def converse(self, query: Query, scope: Scope, receive: Receive, send: Send) -> Reply | None:
         id, known = self._id_of(query, scope), last_event(query)
+        if not grant_of(scope).sees(id):
+            return self._reply(id, None, query)
         event = await self.engine.appears(id, self.engine.settings.task_wait)
         if not event:
             return await self._missing(id, query)
@@ -95,7 +104,7 @@ class TaskEndpoint(Endpoint):
 
         await converse(
             self.engine.hub,
-            self._subscriber(event.id, known, peer_of(scope)),
+            self._subscriber(event.id, known, scope),
             incoming,
             encoding=self.messages,
             scope=scope,
@@ -132,9 +141,9 @@ class TaskEndpoint(Endpoint):
         self._ready[task.id] = (task, state)
         return state
 
-    def _subscriber(self, id: str, known: str | None, peer: str) -> Subscribe:
+    def _subscriber(self, id: str, known: str | None, scope: Scope) -> Subscribe:
         """Subscribes from the task's state as it is then, unless the client has it, to its final one."""
-        engine = self.engine
+        engine, peer, grant = self.engine, peer_of(scope), grant_of(scope)
 
         def subscribe(outlet: Outlet, encoding: Encoding) -> Subscription:
             event = engine.look(id) or Event(0, Kind.GONE, id)
@@ -143,7 +152,9 @@ class TaskEndpoint(Endpoint):
                 first.append(Event(0, Kind.TASK, id, event.shown))
             if event.kind is not Kind.TASK and event.settled:
                 first.append(event)
-            subscription = Subscription(encoding, outlet, ids=[id], ends=engine.settings.task_wait, peer=peer)
+            subscription = Subscription(
+                encoding, outlet, ids=[id], ends=engine.settings.task_wait, peer=peer, grant=grant
+            )
             engine.hub.subscribe(subscription, engine.store.cursor(engine.store.head), first)
             return subscription
 

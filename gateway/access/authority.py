@@ -1,0 +1,164 @@
+"""Who is asking, and whether that is enough: tokens, tickets, cookies, proxies in; a grant or a refusal out."""
+
+import logging
+import tempfile
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import unquote_to_bytes
+
+from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway.access.failures import Failures
+from gateway.access.first_message import after_first_message
+from gateway.access.grants import METRICS, NOTHING, UPSTREAM, Grant, grant_of, set_grant
+from gateway.access.jwks import Jwks
+from gateway.access.keys import Key, read_key_file, read_keys
+from gateway.access.proxies import Proxies
+from gateway.access.revocations import Revocations
+from gateway.access.tickets import Tickets
+from gateway.access.tokens import TokenError, Tokens, UnknownKeyError
+from gateway.limits import Refusal, peer_of
+from gateway.settings import Settings
+
+log = logging.getLogger("gateway.access")
+
+TICKET_URL = "/auth/ticket"
+_PUBLIC = frozenset({"/", "/healthz", "/readyz"})
+_IN_URL = (b"access_token", b"ticket")
+
+
+class Authority:
+    """Asks everybody who he is. `revoked` is called with what is revoked, whenever that changes."""
+
+    def __init__(self, settings: Settings, revoked: Callable[[frozenset[str]], None]) -> None:
+        self._cookie = settings.auth_cookie
+        self._default = frozenset(settings.auth_tasks)
+        self._proxies = Proxies(settings.trusted_proxy, settings.trusted_header)
+        self._jwks = Jwks(settings.auth_jwks) if settings.auth_jwks else None
+        keys = self._jwks.keys if self._jwks else partial(_same, tuple(_keys(settings)))
+        self._tokens = Tokens(
+            keys, audience=settings.auth_audience, issuer=settings.auth_issuer, default_tasks=settings.auth_tasks
+        )
+        self.tickets = Tickets(settings.auth_folder or Path(tempfile.mkdtemp(prefix="gateway-auth-")))
+        self._revocations = Revocations(settings.auth_revoked, revoked) if settings.auth_revoked else None
+        self._failures = Failures()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            if self._revocations:
+                await stack.enter_async_context(self._revocations.running())
+            yield
+
+    def asks_first_message(self, scope: Scope) -> bool:
+        """Whether a WebSocket that was let in still has to say who it is."""
+        return scope["type"] == "websocket" and grant_of(scope) is NOTHING
+
+    async def after_first_message(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Goes on with `app` once the first message of a WebSocket has brought a token."""
+        await after_first_message(app, self.check, scope, receive, send)
+
+    async def admit(self, scope: Scope, *, passed_on: bool, with_cookie: bool) -> Refusal | None:
+        """Puts what its sender may do into the scope of a request, or says why he is not let in.
+
+        A WebSocket without any token is let in without a grant: its first message has to bring one.
+        """
+        set_grant(scope, NOTHING)
+        user = self._proxies.listen_to(scope)
+        in_url = _taken_from_url(scope)
+        if not passed_on and (scope["path"] in _PUBLIC or scope["path"].startswith("/static/")):
+            return None
+        peer = peer_of(scope)
+        if wait := self._failures.wait(peer):
+            return Refusal(429, "Too many failures: wait a while", wait)
+        try:
+            grant = await self._grant(scope, user, in_url, with_cookie=with_cookie)
+        except TokenError as error:
+            if not isinstance(error, UnknownKeyError):  # those may be the provider's, and it is asked seldom enough
+                self._failures.add(peer)
+            return Refusal(401, str(error))
+        if grant is None:
+            return None if scope["type"] == "websocket" and not passed_on else Refusal(401, "A token is needed")
+        needed = UPSTREAM if passed_on else METRICS if scope["path"] == "/metrics" else ""
+        if needed and needed not in grant.scopes:
+            return Refusal(403, f"The scope {needed} is needed")
+        set_grant(scope, grant)
+        return None
+
+    async def _grant(self, scope: Scope, user: str, in_url: dict[bytes, str], *, with_cookie: bool) -> Grant | None:
+        headers = Headers(scope=scope)
+        kind, _, token = headers.get("authorization", "").partition(" ")
+        if user:
+            grant = Grant(subject=user, tasks=self._default, scopes=frozenset({UPSTREAM}))
+        elif kind.lower() == "bearer":
+            grant = await self.check(token.strip())
+        elif ticket := in_url.get(b"ticket"):
+            grant = self.tickets.take(ticket)
+        elif token := in_url.get(b"access_token", ""):
+            if not _is_private(scope):
+                raise TokenError("access_token in a URL needs TLS: use a ticket")
+            grant = await self.check(token)
+        elif with_cookie and (token := cookie_parser(headers.get("cookie", "")).get(self._cookie, "")):
+            grant = await self.check(token)
+        else:
+            return None
+        if self._revocations and grant.is_in(self._revocations.revoked):
+            raise TokenError("The token has been revoked")
+        return grant
+
+    async def check(self, token: str) -> Grant:
+        """What a token grants. Raises TokenError."""
+        if self._jwks and self._jwks.old:
+            await self._jwks.fresh()
+        try:
+            grant = self._tokens.check(token)
+        except UnknownKeyError:
+            if not self._jwks:
+                raise
+            await self._jwks.fresh(unknown=True)
+            grant = self._tokens.check(token)
+        if self._revocations and grant.is_in(self._revocations.revoked):
+            raise TokenError("The token has been revoked")
+        return grant
+
+
+def _same(keys: Sequence[Key]) -> Sequence[Key]:
+    return keys
+
+
+def _keys(settings: Settings) -> list[Key]:
+    found = read_key_file(settings.auth_key) if settings.auth_key else []
+    if settings.auth_secret:
+        found += read_keys(settings.auth_secret.get_secret_value().encode())
+    return found
+
+
+def _is_private(scope: Scope) -> bool:
+    """Whether nobody on the way can read a URL."""
+    if scope["scheme"] in {"https", "wss"} or not scope.get("client"):
+        return True
+    try:
+        return ip_address(scope["client"][0]).is_loopback
+    except ValueError:
+        return False
+
+
+def _taken_from_url(scope: Scope) -> dict[bytes, str]:
+    """The secrets in a URL, taken out of it: they are neither logged nor passed on."""
+    query: bytes = scope["query_string"]
+    if not any(name in query for name in _IN_URL):
+        return {}
+    kept, taken = [], {}
+    for part in query.split(b"&"):
+        name, _, value = part.partition(b"=")
+        if name in _IN_URL:
+            taken[name] = unquote_to_bytes(value).decode("latin-1")
+        else:
+            kept.append(part)
+    scope["query_string"] = b"&".join(kept)
+    return taken

@@ -1,0 +1,46 @@
+"""Proxies that are believed: who a request comes from is what they say, and nobody else."""
+
+from collections.abc import Iterable
+from ipaddress import ip_address, ip_network
+
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+
+class Proxies:
+    """The networks that `X-Forwarded-For` and `-Proto` are believed from, and the header that names the user there."""
+
+    def __init__(self, networks: Iterable[str], user_header: str) -> None:
+        self._networks = [ip_network(network, strict=False) for network in networks]
+        self._user_header = user_header.lower()
+
+    def __bool__(self) -> bool:
+        return bool(self._networks)
+
+    def listen_to(self, scope: Scope) -> str:
+        """Puts the client that a trusted proxy speaks for into the scope. Returns the user it names, if any."""
+        client = scope.get("client")
+        if not client or not self._trusts(client[0]):
+            return ""
+        headers = Headers(scope=scope)
+        hops = [hop.strip() for value in headers.getlist("x-forwarded-for") for hop in value.split(",")]
+        for hop in reversed(hops):  # the nearest that is no proxy of ours; what it says of others is its own affair
+            if not _is_address(hop):
+                break
+            scope["client"] = (hop, 0)
+            if not self._trusts(hop):
+                break
+        if headers.get("x-forwarded-proto", "").lower() in {"https", "wss"}:
+            scope["scheme"] = "wss" if scope["type"] == "websocket" else "https"
+        return headers.get(self._user_header, "") if self._user_header else ""
+
+    def _trusts(self, address: str) -> bool:
+        return _is_address(address) and any(ip_address(address) in network for network in self._networks)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,91 @@
+"""Bearer tokens: signed JWTs, checked once and then known."""
+
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+
+import jwt
+
+from gateway.access.grants import Grant, grant_for
+from gateway.access.keys import Key
+
+LEEWAY = 10
+"""Seconds by which clocks may differ."""
+
+MOST_KNOWN = 10_000
+"""So many tokens that were found good are remembered."""
+
+MOST_BYTES = 16_384
+
+
+class TokenError(Exception):
+    """A token that is not taken; the text says why, in words that help nobody to forge one."""
+
+
+class UnknownKeyError(TokenError):
+    """It names a key that is not known; it may be a new one."""
+
+
+class Tokens:
+    """Checks tokens against `keys`, which may change. `audience` and `issuer` are checked where they are set."""
+
+    def __init__(
+        self, keys: Callable[[], Sequence[Key]], *, audience: str, issuer: str, default_tasks: Iterable[str]
+    ) -> None:
+        self._keys = keys
+        self._audience, self._issuer = audience or None, issuer or None
+        self._default_tasks = tuple(default_tasks)
+        self._good: OrderedDict[bytes, tuple[Grant, Sequence[Key]]] = OrderedDict()  # by the token's hash
+
+    def check(self, token: str) -> Grant:
+        """What a token grants. Raises TokenError."""
+        name = hashlib.sha256(token.encode()).digest()
+        known, keys = self._good.get(name), self._keys()
+        if known and known[1] is keys:
+            if time.time() > known[0].until + LEEWAY:
+                raise TokenError("The token has expired")
+            return known[0]
+        grant = self._verify(token, keys)
+        self._good[name] = (grant, keys)
+        if len(self._good) > MOST_KNOWN:
+            self._good.popitem(last=False)
+        return grant
+
+    def _verify(self, token: str, keys: Sequence[Key]) -> Grant:
+        if len(token) > MOST_BYTES:
+            raise TokenError("The token is too long")
+        try:
+            header = jwt.get_unverified_header(token)
+        except (jwt.PyJWTError, ValueError, RecursionError):
+            raise TokenError("The token is not a JWT") from None
+        if "crit" in header:
+            raise TokenError("The token asks for what is not known here")
+        kid, algorithm = str(header.get("kid", "")), header.get("alg")
+        named = [key for key in keys if key.kid == kid] if kid and any(key.kid for key in keys) else list(keys)
+        if not named:
+            raise UnknownKeyError("The token is signed by a key that is not known")
+        for key in named:  # the key says which algorithm, the token only agrees
+            if key.algorithm == algorithm and (grant := self._try(token, key)):
+                return grant
+        raise TokenError("The token's signature is wrong")
+
+    def _try(self, token: str, key: Key) -> Grant | None:
+        """None where it was not signed by this key."""
+        try:
+            claims = jwt.decode(
+                token,
+                key.public,
+                algorithms=[key.algorithm],
+                audience=self._audience,
+                issuer=self._issuer,
+                leeway=LEEWAY,
+                options={"require": ["exp"], "verify_aud": self._audience is not None},
+            )
+        except jwt.InvalidSignatureError:
+            return None
+        except jwt.ExpiredSignatureError:
+            raise TokenError("The token has expired") from None
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
+            raise TokenError("The token is not good here") from None
+        return grant_for(claims, self._default_tasks)
