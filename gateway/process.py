@@ -8,12 +8,14 @@ import multiprocessing
 import signal
 import socket
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from functools import partial
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -64,6 +66,11 @@ def serve(settings: Settings, sockets: list[socket.socket], says: str, beside: B
 
 def serve_with_workers(settings: Settings, sockets: list[socket.socket], says: str) -> None:
     """Serves in `settings.workers` processes, and replaces those that die, until a signal ends them all."""
+    with tempfile.TemporaryDirectory(prefix="gateway-auth-") as shared:
+        _serve_with_workers(settings.model_copy(update={"auth_folder": Path(shared)}), sockets, says)
+
+
+def _serve_with_workers(settings: Settings, sockets: list[socket.socket], says: str) -> None:
     _prepare(settings)
     context = multiprocessing.get_context("spawn")
     workers: list[BaseProcess] = []

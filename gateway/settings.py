@@ -116,6 +116,15 @@ class Settings(BaseSettings):
             raise ValueError(f"there is no folder {path}")
         return path.resolve() if path else None
 
+    @field_validator("auth_key", "auth_secret")
+    @classmethod
+    def _is_key(cls, given: Path | SecretStr | None) -> Path | SecretStr | None:
+        if given:
+            from gateway.access.keys import read_key_file, read_keys  # noqa: PLC0415 - cryptography takes long to load
+
+            read_key_file(given) if isinstance(given, Path) else read_keys(given.get_secret_value().encode())
+        return given
+
     @field_validator("trusted_proxy")
     @classmethod
     def _are_networks(cls, networks: list[str]) -> list[str]:

@@ -44,13 +44,16 @@ class Authority:
         self._tokens = Tokens(
             keys, audience=settings.auth_audience, issuer=settings.auth_issuer, default_tasks=settings.auth_tasks
         )
-        self.tickets = Tickets(settings.auth_folder or Path(tempfile.mkdtemp(prefix="gateway-auth-")))
+        self._folder = settings.auth_folder
+        self.tickets: Tickets
         self._revocations = Revocations(settings.auth_revoked, revoked) if settings.auth_revoked else None
         self._failures = Failures()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
+            folder = self._folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gateway-auth-")))
+            self.tickets = Tickets(folder)
             if self._revocations:
                 await stack.enter_async_context(self._revocations.running())
             yield
