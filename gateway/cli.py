@@ -21,7 +21,7 @@ from rich.console import Console
 from gateway import process
 from gateway.demo.folder import busy
 from gateway.settings import Settings
-from gateway.sockets import BindError, listen
+from gateway.sockets import BindError, close, listen
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -44,7 +44,7 @@ def serve(**given: Any) -> None:
     """Serve the Tasks folder of a data path."""
     settings = _settings(given)
     with _listening(settings) as sockets:
-        says = f"Serving {settings.data_path or settings.upstream} at {_urls(sockets)}"
+        says = f"Serving {settings.data_path or settings.upstream} at {_urls(sockets, settings)}"
         if settings.workers > 1:
             process.serve_with_workers(settings, sockets, says)
         else:
@@ -67,7 +67,7 @@ def demo(
         tasks.mkdir()
         settings = _settings({**given, "data_path": Path(scratch)})
         with _listening(settings) as sockets:
-            process.serve(settings, sockets, _lines_to_try(_urls(sockets).split()[0]), partial(busy, tasks))
+            process.serve(settings, sockets, _lines_to_try(_urls(sockets, settings).split()[0]), partial(busy, tasks))
 
 
 def _demo_upstream(given: dict[str, Any]) -> None:
@@ -77,7 +77,7 @@ def _demo_upstream(given: dict[str, Any]) -> None:
         behind = f"http://127.0.0.1:{backend.getsockname()[1]}"
         settings = _settings({**given, "upstream": behind})
         with _listening(settings) as sockets:
-            url = _urls(sockets).split()[0]
+            url = _urls(sockets, settings).split()[0]
             process.serve(settings, sockets, _upstream_lines(url, behind), partial(memory.busy, backend, url))
 
 
@@ -236,25 +236,30 @@ def _settings(given: dict[str, Any]) -> Settings:
 @contextlib.contextmanager
 def _listening(settings: Settings) -> Iterator[list[socket.socket]]:
     try:
-        sockets = listen(settings.bind, settings.write_deadline)
+        mode = int(settings.unix_mode, 8)
+        sockets = listen(settings.bind, settings.write_deadline, mode=mode, group=settings.unix_group)
     except BindError as error:
         raise Refusal(f"{error}: choose another address with --bind HOST:PORT") from None
     try:
         yield sockets
     finally:
-        for opened in sockets:
-            opened.close()
+        close(sockets)
 
 
-def _urls(sockets: list[socket.socket]) -> str:
+def _urls(sockets: list[socket.socket], settings: Settings) -> str:
     """The URLs to open, one for each port and address; `localhost` where that is both."""
+    scheme = "https" if settings.tls_cert else "http"
     hosts: dict[int, list[str]] = {}
+    paths = []
     for opened in sockets:
+        if isinstance(opened.getsockname(), str):
+            paths.append(f"unix:{opened.getsockname()}")
+            continue
         host, port = opened.getsockname()[:2]
         hosts.setdefault(port, []).append(f"[{host}]" if ":" in host else host)
     both = ["127.0.0.1", "[::1]"]
     shown = {port: ["localhost"] if found == both else found for port, found in hosts.items()}
-    return " ".join(f"http://{host}:{port}" for port, found in shown.items() for host in found)
+    return " ".join([f"{scheme}://{host}:{port}" for port, found in shown.items() for host in found] + paths)
 
 
 def _options(command: Callable[..., None], *leave_out: str) -> None:

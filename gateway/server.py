@@ -6,13 +6,14 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import FrameType
 
 import uvicorn
 from uvicorn.server import HANDLED_SIGNALS
 
 from gateway.app import Gateway
+from gateway.certificate import Certificate
 from gateway.handover import HttpProtocol, WebSocketProtocol
 from gateway.settings import Settings
 from gateway.sockets import BACKLOG
@@ -52,8 +53,15 @@ class Server(uvicorn.Server):
         self.ending_signals: tuple[int, ...] = HANDLED_SIGNALS
         self._engine = app.engine
         self._on_start = on_start
+        self._certificate = Certificate(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        async with self._certificate.running() if self._certificate else nullcontext():
+            await super().serve(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._certificate:
+            self.config.ssl = self._certificate.context
         await super().startup(sockets)
         if self._on_start:
             self._on_start()

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from gateway.certificate import Certificate
+
 DOCUMENTED = ["localhost:8080", "localhost:8006"]
 """Where the documented backends listen, and the documented clients call."""
 
@@ -27,7 +29,7 @@ class Settings(BaseSettings):
 
     data_path: Path | None = Field(None, description="The backend's data path: its Tasks folder is served.")
     bind: Annotated[list[str], NoDecode] = Field(
-        DOCUMENTED, description="HOST:PORT to listen on; a host name is taken on IPv4 and IPv6. Repeatable."
+        DOCUMENTED, description="HOST:PORT to listen on, or unix:/path. A name is taken on IPv4 and IPv6. Repeatable."
     )
     allowed_host: Annotated[list[str], NoDecode] = Field(
         [], description="Names that clients may call the gateway by, beside those it is bound to. Repeatable."
@@ -53,6 +55,10 @@ class Settings(BaseSettings):
         [], description="Networks whose X-Forwarded-For and -Proto are believed, such as 10.0.0.0/8. Repeatable."
     )
     trusted_header: str = Field("", description="Header in which a trusted proxy names the user it let in.")
+    tls_cert: Path | None = Field(None, description="Certificate file (PEM, with its chain): serve HTTPS.")
+    tls_key: Path | None = Field(None, description="Its key, where that is not in the same file.")
+    unix_mode: str = Field("660", pattern=r"^[0-7]{3}$", description="Who may use a Unix socket, as octal bits.")
+    unix_group: str = Field("", description="Group of a Unix socket.")
     upstream: str | None = Field(
         None,
         pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*)?$",
@@ -124,6 +130,14 @@ class Settings(BaseSettings):
 
             read_key_file(given) if isinstance(given, Path) else read_keys(given.get_secret_value().encode())
         return given
+
+    @model_validator(mode="after")
+    def _has_certificate(self) -> "Settings":
+        if self.tls_cert:
+            Certificate(self.tls_cert, self.tls_key)
+        elif self.tls_key:
+            raise ValueError("--tls-key needs --tls-cert")
+        return self
 
     @field_validator("trusted_proxy")
     @classmethod

@@ -2,8 +2,12 @@
 
 import contextlib
 import errno
+import os
+import shutil
 import socket
+import stat
 import sys
+from pathlib import Path
 
 BACKLOG = 65_535
 """Connections that may wait to be accepted; the system takes what it allows (on Linux net.core.somaxconn)."""
@@ -26,22 +30,67 @@ class BindError(OSError):
     """An address that cannot be listened on; the text says which and why."""
 
 
-def listen(binds: list[str], write_deadline: int = 60) -> list[socket.socket]:
-    """Sockets for `HOST:PORT` addresses, on each address the host has. Raises BindError.
+def listen(binds: list[str], write_deadline: int = 60, *, mode: int = 0o660, group: str = "") -> list[socket.socket]:
+    """Sockets for `HOST:PORT` addresses, on each address the host has, and for `unix:/path`. Raises BindError.
 
-    `write_deadline`: seconds after which the kernel gives up a connection that takes nothing.
+    `write_deadline`: seconds after which the kernel gives up a connection that takes nothing. `mode` and `group` are
+    those of Unix sockets.
     """
     sockets: list[socket.socket] = []
     try:
         for bind in binds:
-            sockets += _listen(bind)
+            path = bind.removeprefix("unix:")
+            sockets += _listen(bind) if path == bind else [_listen_unix(path, mode, group)]
         for opened in sockets:
             _prepare(opened, 1000 * write_deadline)
     except OSError:
-        for opened in sockets:
-            opened.close()
+        close(sockets)
         raise
     return sockets
+
+
+def close(sockets: list[socket.socket]) -> None:
+    """Closes sockets, and takes away the paths of those that have one."""
+    for opened in sockets:
+        path = opened.getsockname() if opened.family not in {socket.AF_INET, socket.AF_INET6} else ""
+        opened.close()
+        if path:
+            Path(path).unlink(missing_ok=True)
+
+
+def _listen_unix(path: str, mode: int, group: str) -> socket.socket:
+    family = getattr(socket, "AF_UNIX", None)
+    if family is None:
+        raise BindError(f"unix:{path}: there are no Unix sockets here")
+    opened = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        _clear(path, family)
+        before = os.umask(0o777 & ~mode)  # from the first moment on
+        try:
+            opened.bind(path)
+        finally:
+            os.umask(before)
+        if group:
+            shutil.chown(path, group=group)
+        opened.listen(BACKLOG)
+    except (OSError, LookupError) as error:
+        opened.close()
+        if isinstance(error, BindError):
+            raise
+        raise BindError(f"unix:{path} cannot be bound: {getattr(error, 'strerror', None) or error}") from None
+    return opened
+
+
+def _clear(path: str, family: int) -> None:
+    """Takes away what a gateway left that was killed; never what is in use, or no socket."""
+    if not os.path.lexists(path):
+        return
+    if not stat.S_ISSOCK(os.lstat(path).st_mode):
+        raise BindError(f"unix:{path} is there, and no socket")
+    with socket.socket(family, socket.SOCK_STREAM) as other:
+        if other.connect_ex(path) != errno.ECONNREFUSED:
+            raise BindError(f"unix:{path} is taken")
+    Path(path).unlink()
 
 
 def _listen(bind: str) -> list[socket.socket]:
@@ -98,7 +147,9 @@ def _open(family: socket.AddressFamily, address: str, port: int) -> socket.socke
 
 
 def _prepare(opened: socket.socket, deadline: int) -> None:
-    """Sets what connections inherit, where the system has it."""
+    """Sets what TCP connections inherit, where the system has it."""
+    if opened.family not in {socket.AF_INET, socket.AF_INET6}:
+        return
     for option, value in (
         (getattr(socket, "TCP_NOTSENT_LOWAT", None), UNSENT),
         (getattr(socket, "TCP_USER_TIMEOUT", None), deadline),  # clients that vanished without a word

@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.access.failures import Failures
+from gateway.access.failures import Failures, TooManyError
 from gateway.access.first_message import after_first_message
 from gateway.access.grants import METRICS, NOTHING, UPSTREAM, Grant, grant_of, set_grant
 from gateway.access.jwks import Jwks
@@ -21,7 +21,7 @@ from gateway.access.keys import Key, read_key_file, read_keys
 from gateway.access.proxies import Proxies
 from gateway.access.revocations import Revocations
 from gateway.access.tickets import Tickets
-from gateway.access.tokens import TokenError, Tokens, UnknownKeyError
+from gateway.access.tokens import TokenError, Tokens, UnknownKeyError, fingerprint
 from gateway.limits import Refusal, peer_of
 from gateway.settings import Settings
 
@@ -64,7 +64,8 @@ class Authority:
 
     async def after_first_message(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Goes on with `app` once the first message of a WebSocket has brought a token."""
-        await after_first_message(app, self.check, scope, receive, send)
+        check = partial(self.check, peer=peer_of(scope))
+        await after_first_message(app, check, scope, receive, send)
 
     async def admit(self, scope: Scope, *, passed_on: bool, with_cookie: bool) -> Refusal | None:
         """Puts what its sender may do into the scope of a request, or says why he is not let in.
@@ -76,14 +77,11 @@ class Authority:
         in_url = _taken_from_url(scope)
         if not passed_on and (scope["path"] in _PUBLIC or scope["path"].startswith("/static/")):
             return None
-        peer = peer_of(scope)
-        if wait := self._failures.wait(peer):
-            return Refusal(429, "Too many failures: wait a while", wait)
         try:
             grant = await self._grant(scope, user, in_url, with_cookie=with_cookie)
+        except TooManyError as error:
+            return Refusal(429, str(error), error.wait)
         except TokenError as error:
-            if not isinstance(error, UnknownKeyError):  # those may be the provider's, and it is asked seldom enough
-                self._failures.add(peer)
             return Refusal(401, str(error))
         if grant is None:
             return None if scope["type"] == "websocket" and not passed_on else Refusal(401, "A token is needed")
@@ -94,37 +92,42 @@ class Authority:
         return None
 
     async def _grant(self, scope: Scope, user: str, in_url: dict[bytes, str], *, with_cookie: bool) -> Grant | None:
-        headers = Headers(scope=scope)
+        headers, peer = Headers(scope=scope), peer_of(scope)
         kind, _, token = headers.get("authorization", "").partition(" ")
         if user:
             grant = Grant(subject=user, tasks=self._default, scopes=frozenset({UPSTREAM}))
         elif kind.lower() == "bearer":
-            grant = await self.check(token.strip())
+            grant = await self.check(token.strip(), peer)
         elif ticket := in_url.get(b"ticket"):
-            grant = self.tickets.take(ticket)
+            with self._failures.counted(peer):
+                grant = self.tickets.take(ticket)
         elif token := in_url.get(b"access_token", ""):
             if not _is_private(scope):
                 raise TokenError("access_token in a URL needs TLS: use a ticket")
-            grant = await self.check(token)
+            grant = await self.check(token, peer)
         elif with_cookie and (token := cookie_parser(headers.get("cookie", "")).get(self._cookie, "")):
-            grant = await self.check(token)
+            grant = await self.check(token, peer)
         else:
             return None
-        if self._revocations and grant.is_in(self._revocations.revoked):
-            raise TokenError("The token has been revoked")
-        return grant
+        return self._unless_revoked(grant)
 
-    async def check(self, token: str) -> Grant:
-        """What a token grants. Raises TokenError."""
-        if self._jwks and self._jwks.old:
-            await self._jwks.fresh()
-        try:
-            grant = self._tokens.check(token)
-        except UnknownKeyError:
-            if not self._jwks:
-                raise
-            await self._jwks.fresh(unknown=True)
-            grant = self._tokens.check(token)
+    async def check(self, token: str, peer: str) -> Grant:
+        """What a token grants that came from an address. Raises TokenError."""
+        if grant := self._tokens.known(token):
+            return self._unless_revoked(grant)
+        with self._failures.counted(peer, fingerprint(token).hex()):
+            if self._jwks and self._jwks.old:
+                await self._jwks.fresh()
+            try:
+                grant = self._tokens.check(token)
+            except UnknownKeyError:
+                if not self._jwks:
+                    raise
+                await self._jwks.fresh(unknown=True)
+                grant = self._tokens.check(token)
+        return self._unless_revoked(grant)
+
+    def _unless_revoked(self, grant: Grant) -> Grant:
         if self._revocations and grant.is_in(self._revocations.revoked):
             raise TokenError("The token has been revoked")
         return grant

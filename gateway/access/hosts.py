@@ -9,7 +9,7 @@ from starlette.types import Scope
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 _ANY = frozenset({"0.0.0.0", "::", "[::]", "*"})  # noqa: S104 - these are looked for, not bound
-_NAME = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]/@]+)\.?(?::\d*)?", re.IGNORECASE)
+_NAME = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]/@]+?)\.?(?::\d*)?", re.IGNORECASE)
 
 MOST_KNOWN = 1_000
 """So many Host headers are remembered as right."""

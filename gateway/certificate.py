@@ -1,0 +1,69 @@
+"""The certificate for TLS, taken up anew when its files change: connections that are open go on with the old one."""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+log = logging.getLogger("gateway.tls")
+
+LOOKS = 1.0
+"""Seconds between two looks at the files."""
+
+
+class CertificateError(ValueError):
+    """A certificate and key that cannot be used; the text says why."""
+
+
+class Certificate:
+    """Keeps `context` in step with the files. The key may stand in the certificate's file."""
+
+    def __init__(self, certificate: Path, key: Path | None) -> None:
+        self._files = (certificate, key)
+        self._signature = self._look()
+        self.context = _context(*self._files)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        following = asyncio.create_task(self._follow())
+        try:
+            yield
+        finally:
+            following.cancel()
+
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(LOOKS)
+            if (signature := self._look()) == self._signature:
+                continue
+            self._signature = signature
+            try:
+                _context(*self._files)  # tried elsewhere first: half a pair would break the one in use
+                self.context.load_cert_chain(*self._files)
+            except (CertificateError, OSError) as error:
+                log.warning("the new certificate is not taken: %s", error)
+            else:
+                log.info("the new certificate is in use")
+
+    def _look(self) -> list[tuple[int, int]]:
+        found = []
+        for file in filter(None, self._files):
+            try:
+                stat = file.stat()
+            except OSError:
+                return []  # being replaced
+            found.append((stat.st_mtime_ns, stat.st_size))
+        return found
+
+
+def _context(certificate: Path, key: Path | None) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(certificate, key, password=lambda: b"")
+    except OSError as error:  # ssl.SSLError is one
+        raise CertificateError(f"{certificate}: {error.strerror or 'not a certificate with its key'}") from None
+    return context
