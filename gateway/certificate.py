@@ -64,6 +64,8 @@ def _context(certificate: Path, key: Path | None) -> ssl.SSLContext:
     context.set_alpn_protocols(["http/1.1"])
     try:
         context.load_cert_chain(certificate, key, password=lambda: b"")
-    except OSError as error:  # ssl.SSLError is one
-        raise CertificateError(f"{certificate}: {error.strerror or 'not a certificate with its key'}") from None
+    except ssl.SSLError:
+        raise CertificateError(f"{certificate}: not a certificate with its key") from None
+    except OSError as error:
+        raise CertificateError(f"{certificate}: {error.strerror}") from None
     return context

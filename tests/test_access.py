@@ -184,9 +184,8 @@ def test_foreign_pages_may_not(gateway: Gateway, name: str) -> None:
     with pytest.raises(InvalidStatus) as refused:
         connect(f"ws://127.0.0.1:{gateway.port}/api/v1/tasks", additional_headers={"Origin": "https://evil.example"})
     assert refused.value.response.status_code == 403
-    with connect(
-        f"ws://127.0.0.1:{gateway.port}/api/v1/tasks", additional_headers={"Origin": "http://localhost:1"}
-    ) as talk:
+    here = {"Origin": "http://localhost:1"}
+    with connect(f"ws://127.0.0.1:{gateway.port}/api/v1/tasks", additional_headers=here) as talk:
         assert talk.recv(5)
 
 
