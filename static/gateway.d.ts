@@ -26,6 +26,11 @@ export interface Options {
   transports?: Transport[];
   /** False: a connection of this page's own. */
   share?: boolean;
+  /**
+   * A bearer token, or a function that gives one: asked at each new connection, so that it can be refreshed. A function
+   * is for one gateway, and is not shared with other tabs.
+   */
+  token?: string | (() => string | Promise<string>);
   /** False: shared through a leading tab, not a SharedWorker. */
   worker?: boolean;
   /** The gateway's heartbeat (15,000): a connection without a byte for two of them is given up. */

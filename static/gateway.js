@@ -2,6 +2,7 @@
 
 import { Mirror } from "./gateway/mirror.js";
 import { open } from "./gateway/sharing.js";
+import { ask } from "./gateway/transports.js";
 
 export class TaskError extends Error {
   constructor(message, id, task) {
@@ -44,7 +45,7 @@ export function watchTasks({ url = HOME, ids, signal, ...handlers } = {}) {
 export function watchTask(id, { url = HOME, dialect, onUpdate, signal, wait = WAIT, options } = {}) {
   return new Promise((resolve, reject) => {
     const stopping = new AbortController();
-    const { promise, told } = shown(url, dialect, onUpdate, stopping.signal);
+    const { promise, told } = shown(url, dialect, onUpdate, stopping.signal, options ?? {});
     let last, missing;
     const end = (settle, value) => {
       clearTimeout(missing);
@@ -80,14 +81,14 @@ export function watchTask(id, { url = HOME, dialect, onUpdate, signal, wait = WA
 }
 
 /** How a task is shown: `told(task)` resolves with what `onUpdate` got, or undefined where a newer one came. */
-function shown(url, dialect, onUpdate, signal) {
+function shown(url, dialect, onUpdate, signal, options) {
   let number = 0;
   let fail;
   const promise = new Promise((_, reject) => (fail = reject));
   async function told(task) {
     const mine = ++number;
     try {
-      const body = dialect ? await (await fetch(new URL(POLLS[dialect](task.id), url), { signal })).json() : task;
+      const body = dialect ? await (await ask(options, new URL(POLLS[dialect](task.id), url), signal)).json() : task;
       if (signal.aborted || mine !== number) return undefined; // a late answer never overwrites a newer one
       onUpdate?.(body);
       return body;
@@ -105,7 +106,7 @@ class Tab {
 
   static at(url, options) {
     const base = new URL(url, globalThis.location?.href).href;
-    const key = JSON.stringify([base, options]);
+    const key = options.token?.call ? options.token : JSON.stringify([base, options]);
     if (!Tab.all.has(key)) Tab.all.set(key, new Tab(base, options));
     return Tab.all.get(key);
   }

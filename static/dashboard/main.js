@@ -14,6 +14,7 @@ import { List } from "./list.js";
 import { lookUp } from "./lookup.js";
 import { Meter } from "./meter.js";
 import { Notifier } from "./notifier.js";
+import { Login } from "./login.js";
 import { isEnd, word } from "./status.js";
 import { Tools } from "./tools.js";
 
@@ -28,11 +29,13 @@ const tell = (text) => announcer.say(text);
 const detail = new Detail({ board, history, notifier, tell, close: () => close() });
 const tools = new Tools((change) => look(change));
 const footer = new Footer(meter, list);
+const login = new Login(begin);
 const empty = document.getElementById("empty");
 const nothing = document.getElementById("nothing");
 let looked = parse(location.hash);
 let painting = false;
 let synced = false;
+let watching = new AbortController();
 
 function paintSoon() {
   if (painting) return;
@@ -125,7 +128,7 @@ function whenSynced() {
 async function findOpen() {
   const { task: id } = looked;
   if (!id || !synced || board.entries.has(id)) return;
-  const found = await lookUp(id);
+  const found = await lookUp(id, login.headers);
   if (!found || board.entries.has(id)) return;
   board.update(found);
   paintSoon();
@@ -141,7 +144,13 @@ addEventListener("popstate", () => show((looked = parse(location.hash))));
 document.addEventListener("visibilitychange", () => meter.skip());
 listenToKeys({ list, search: tools.search, detail, moved: keepFocus, close });
 
-watchTasks({
+function begin() {
+  watching.abort();
+  watching = new AbortController();
+  watchTasks({ ...handlers, signal: watching.signal, options: login.options });
+}
+
+const handlers = {
   onUpdate: changed,
   onGone: gone,
   onInvalid: (id, error) => {
@@ -152,9 +161,11 @@ watchTasks({
   onSynced: whenSynced,
   onState: (state) => {
     connection.take(state);
+    login.take(state);
     paintSoon();
   },
-});
+};
+begin();
 show(looked);
 setInterval(() => {
   if (document.hidden) return meter.skip();

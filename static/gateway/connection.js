@@ -28,11 +28,11 @@ export class Connection {
     this.ladder = LADDER.filter(({ name }) => this.options.transports.includes(name));
   }
 
-  /** Follows these ids, or all (null), from a snapshot on; what was followed before is left. */
+  /** Follows these ids, or all (null), from a snapshot on. */
   follow(ids) {
     this.stop();
     this.stopping = new AbortController();
-    this.run({ base: this.base, ids, cursor: "" }, this.stopping.signal);
+    this.run({ base: this.base, ids, cursor: "", token: this.options.token }, this.stopping.signal);
   }
 
   stop() {
@@ -46,7 +46,7 @@ export class Connection {
     this.say((this.stands = state));
   }
 
-  /** Tries again now: the network is back, or somebody looks. */
+  /** Tries again now. */
   wake() {
     this.waiting?.abort();
   }
@@ -72,7 +72,7 @@ export class Connection {
     }
   }
 
-  /** One connection over one transport, to its end: whether it ever was up to date, and where to go on. */
+  /** One connection to its end: whether it was up to date, and where to go on. */
   async attempt(query, rung, signal) {
     const { name, open } = this.ladder[rung];
     const ending = new AbortController();
@@ -114,7 +114,7 @@ export class Connection {
     };
   }
 
-  /** Tries better transports beside the one that is used; which one answered, if any did before the signal. */
+  /** Tries better transports beside the one in use; gives the one that answered. */
   async climb(query, rung, signal) {
     while (!signal.aborted) {
       await pause(this.better, signal);

@@ -1,10 +1,10 @@
 // How a tab reaches the one connection of its origin: `open(base, options, hear)` gives `{want, leave, wake}`.
-// By a SharedWorker; where there is none, through the tab that holds a lock; where there are no locks, on its own.
+// By a SharedWorker, else through the tab that holds a lock, else (or with a function as token) alone.
 
 import { Feed } from "./feed.js";
 
 export function open(base, options, hear) {
-  const shared = options.share !== false && globalThis.location && globalThis.navigator?.locks;
+  const shared = options.share !== false && !options.token?.call && globalThis.location && globalThis.navigator?.locks;
   if (!shared) return alone(base, options, hear);
   const tab = crypto.randomUUID();
   const held = hold(tab); // before it is named to anybody, who would take it for gone
@@ -41,7 +41,7 @@ function worker(base, options, hear, tab, held) {
   return { want: (want) => send({ want }), leave: () => send({ leave: true }), wake: () => send({ wake: true }) };
 }
 
-/** The tabs agree on one of them by a lock; who waits for it longest leads next. All that is said goes by a channel. */
+/** The tab that has the lock leads, who waited longest is next; all that is said goes by a channel. */
 function led(base, options, hear, tab, held) {
   const name = `gateway ${JSON.stringify([base, options])}`;
   const channel = new BroadcastChannel(name);

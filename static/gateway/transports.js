@@ -1,6 +1,6 @@
 // Four ways to hear of tasks, best first. Each is an async generator over one connection: it yields what the gateway
 // says, `{cursor?, task}` or `{cursor?, event, id?, error?}`, and `{}` for a sign of life; it ends or throws when the
-// connection does. A query is `{base, ids, cursor}`: the gateway's URL, a list of ids or null for all, where to resume.
+// connection does. A query is `{base, ids, cursor, token}`: ids are null for all, token may be a function.
 
 const PAGE = 1000;
 const ROUNDS = 30; // of so many polls one looks at every page: what was deleted long ago is on the last
@@ -12,7 +12,11 @@ function urlOf({ base, ids }, more = {}) {
   return url;
 }
 
-async function ask(url, signal, headers = {}) {
+const tokenOf = async ({ token }) => (token?.call ? token() : token);
+
+export async function ask(query, url, signal, headers = {}) {
+  const token = await tokenOf(query);
+  if (token) headers.Authorization = `Bearer ${token}`;
   const response = await fetch(url, { headers, signal, cache: "no-store" });
   if (response.ok || response.status === 304) return response;
   throw new Error(`HTTP ${response.status}`);
@@ -20,7 +24,7 @@ async function ask(url, signal, headers = {}) {
 
 export async function* sse(query, signal) {
   const url = urlOf(query, { cursor: query.cursor });
-  const response = await ask(url, signal, { Accept: "text/event-stream" });
+  const response = await ask(query, url, signal, { Accept: "text/event-stream" });
   if (!response.headers.get("content-type")?.startsWith("text/event-stream")) throw new Error("not a stream");
   let fields = {};
   for await (const line of lines(response.body)) {
@@ -59,6 +63,7 @@ async function* lines(body) {
 export async function* websocket(query, signal, beat) {
   const url = urlOf(query, { cursor: query.cursor });
   url.protocol = url.protocol.replace("http", "ws");
+  const token = await tokenOf(query);
   const socket = new WebSocket(url);
   const said = [];
   let wake, ended;
@@ -68,7 +73,10 @@ export async function* websocket(query, signal, beat) {
   };
   const end = () => tell((ended = true) && null);
   socket.onmessage = ({ data }) => tell(messageOf(JSON.parse(data)));
-  socket.onopen = () => tell({});
+  socket.onopen = () => {
+    if (token) socket.send(JSON.stringify({ type: "auth", token }));
+    tell({});
+  };
   socket.onclose = end;
   signal.addEventListener("abort", end);
   // Its heartbeats are frames that a script cannot see, so it is asked.
@@ -99,7 +107,7 @@ async function* polls(query, signal, wait) {
   for (let round = 0, tag = ""; !signal.aborted; round++) {
     const known = tag ? { "If-None-Match": tag } : {};
     const url = urlOf(query, { limit: PAGE, wait: wait && String(round ? wait : 0) });
-    const response = await ask(url, signal, known);
+    const response = await ask(query, url, signal, known);
     if (response.status === 200) {
       tag = response.headers.get("etag");
       if (!round) yield { event: "reset" };
@@ -123,7 +131,7 @@ async function* news(query, signal, page, told, every) {
       told.set(task.id, { text, updated: task.updated });
     }
     if (!page.next || (known && !every)) break;
-    page = (await (await ask(urlOf(query, { limit: PAGE, after: page.next }), signal)).json()).payload;
+    page = (await (await ask(query, urlOf(query, { limit: PAGE, after: page.next }), signal)).json()).payload;
   }
   const oldest = page.next ? page.tasks.at(-1).updated : 0;
   for (const [id, { updated }] of told) {
