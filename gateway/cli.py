@@ -94,6 +94,7 @@ _WATCH = (
 def watch(
     ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Tasks to wait for; without, all.")] = None,
     url: Annotated[str, typer.Option(envvar="GATEWAY_URL", help="The gateway.")] = "http://localhost:8080",
+    bearer: Annotated[str, typer.Option("--token", envvar="GATEWAY_TOKEN", help="Where it asks for one.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the stream as NDJSON.")] = False,
     command: Annotated[
         str,
@@ -104,7 +105,7 @@ def watch(
     from gateway.watch.stream import WatchError  # noqa: PLC0415
 
     try:
-        raise typer.Exit(watch_tasks(url, ids or [], as_json=as_json, command=command))
+        raise typer.Exit(watch_tasks(url, ids or [], token=bearer, as_json=as_json, command=command))
     except WatchError as error:
         raise Refusal(str(error)) from None
 

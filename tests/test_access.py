@@ -717,6 +717,33 @@ def test_a_trusted_proxys_user_is_let_in(start: Start) -> None:
     assert other.get("/api/v1/tasks", X_User="ann").status_code == 401
 
 
+# At a terminal
+
+
+def test_a_token_is_minted_and_watched_with(start: Start, tmp_path: Path) -> None:
+    from tests.test_server import run  # noqa: PLC0415 - a helper
+
+    key = str(tmp_path / "key.pem")
+    made = run(
+        "token", "--key", key, "--new", "--tasks", "mine-*", "--scope", "metrics", "--expires", "5m"
+    ).stdout.strip()
+    assert Path(key).stat().st_mode & 0o777 == 0o600
+    one = start("--auth-key", key)
+    one.write("mine-1", "success", 100)
+    assert one.get("/metrics", **bearer(made)).status_code == 200
+    assert run("watch", "mine-1", "--url", one.url, "--token", made).returncode == 0
+    assert run("watch", "theirs", "--url", one.url, "--token", made).returncode == 3
+    refused = run("watch", "mine-1", "--url", one.url)
+    assert (refused.returncode, "401 A token is needed" in refused.stderr) == (2, True)
+    for wrong, says in (
+        (["--key", key, "--new"], "File exists"),
+        (["--key", "/no/such"], "No such file"),
+        (["--key", key, "--expires", "soon"], "--expires must be a period"),
+    ):
+        done = run("token", *wrong)
+        assert (done.returncode, says in done.stderr) == (2, True)
+
+
 def test_a_grant_that_nobody_gave_sees_nothing() -> None:
     assert not Grant().sees("a")
     assert Grant().scopes == frozenset()

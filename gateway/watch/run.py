@@ -6,23 +6,27 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
+from functools import partial
 from types import FrameType
 
 from gateway.watch.commands import Commands
 from gateway.watch.display import Bars, Display, Json, Lines
-from gateway.watch.stream import State, follow
+from gateway.watch.stream import News, State, follow
 from gateway.watch.watched import Watched
 
 TICK = 0.125
 """Seconds between two looks at the clock: bars are drawn at most so often."""
 
+Stream = Callable[[Iterable[str]], AsyncGenerator[News, None]]
+"""What there is to be told of tasks, or of all."""
+
 BROKEN_PIPE = 141
 """What a shell says of a program whose reader has left (128 + SIGPIPE)."""
 
 
-def watch(url: str, ids: list[str], *, as_json: bool = False, command: str = "") -> int:
+def watch(url: str, ids: list[str], *, token: str = "", as_json: bool = False, command: str = "") -> int:
     """Watches until all of `ids` have ended, or for ever. Returns the exit code: 0 when all succeeded, 1 when one
     failed, 3 when one is unknown and none failed, 128 and the signal's number when it was ended by one.
 
@@ -32,7 +36,7 @@ def watch(url: str, ids: list[str], *, as_json: bool = False, command: str = "")
         sys.stdout.reconfigure(errors="replace")  # a console of an old code page shows what it can
     display = Json() if as_json else Bars(url, follows_all=not ids) if _can_draw() else Lines()
     try:
-        return asyncio.run(_until_signalled(url, ids, display, command))
+        return asyncio.run(_until_signalled(partial(follow, url, token=token), ids, display, command))
     except BrokenPipeError:
         sink = os.open(os.devnull, os.O_WRONLY)
         os.dup2(sink, sys.stdout.fileno())  # else the interpreter complains when it flushes
@@ -43,8 +47,8 @@ def _can_draw() -> bool:
     return sys.stdout.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
-async def _until_signalled(url: str, ids: list[str], display: Display, command: str) -> int:
-    loop, watching = asyncio.get_running_loop(), asyncio.create_task(_watch(url, ids, display, command))
+async def _until_signalled(stream: Stream, ids: list[str], display: Display, command: str) -> int:
+    loop, watching = asyncio.get_running_loop(), asyncio.create_task(_watch(stream, ids, display, command))
     received: list[int] = []
 
     def end(number: int, _frame: FrameType | None) -> None:
@@ -60,12 +64,12 @@ async def _until_signalled(url: str, ids: list[str], display: Display, command: 
         return 128 + received[0]
 
 
-async def _watch(url: str, ids: list[str], display: Display, command: str) -> int:
+async def _watch(stream: Stream, ids: list[str], display: Display, command: str) -> int:
     commands = Commands(command, display) if command else None
     ended: Callable[[State], None] = commands.run if commands else lambda _: None
     watched = Watched(ids, display, ended)
     with display:
-        working = [asyncio.create_task(_read(url, watched)), asyncio.create_task(_tick(watched, display))]
+        working = [asyncio.create_task(_read(stream, watched)), asyncio.create_task(_tick(watched, display))]
         try:
             done, _ = await asyncio.wait(working, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -82,9 +86,9 @@ async def _watch(url: str, ids: list[str], display: Display, command: str) -> in
     return watched.code
 
 
-async def _read(url: str, watched: Watched) -> None:
-    async with aclosing(follow(url, watched.ids)) as stream:
-        async for news in stream:
+async def _read(stream: Stream, watched: Watched) -> None:
+    async with aclosing(stream(watched.ids)) as following:
+        async for news in following:
             watched.take(news, time.monotonic())
             if watched.done:
                 return

@@ -92,7 +92,9 @@ def news_of(line: bytes) -> News:
     return News("task", line, said.cursor, task.id, state=state)
 
 
-async def follow(url: str, ids: Iterable[str] = (), *, silence: float = SILENCE) -> AsyncGenerator[News, None]:
+async def follow(
+    url: str, ids: Iterable[str] = (), *, token: str = "", silence: float = SILENCE
+) -> AsyncGenerator[News, None]:
     """Yields what the gateway at `url` says of these tasks, or of all, for ever: reconnects, and resumes.
 
     Each connection that starts anew instead of resuming begins with a `reset`. Raises WatchError where trying again
@@ -103,7 +105,8 @@ async def follow(url: str, ids: Iterable[str] = (), *, silence: float = SILENCE)
     url, params = f"{url.rstrip('/')}/api/v1/tasks", {"id": list(ids)}
     cursor, failures, reached = "", 0, False
     timeout = httpx.Timeout(CONNECT, read=silence, pool=None)
-    async with httpx.AsyncClient(timeout=timeout, params=params, follow_redirects=True) as client:
+    headers = {"Authorization": f"Bearer {token}"} if token else None
+    async with httpx.AsyncClient(timeout=timeout, params=params, headers=headers, follow_redirects=True) as client:
         while True:
             try:
                 async with aclosing(_connection(client, url, cursor)) as connection:
