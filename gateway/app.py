@@ -53,7 +53,7 @@ class Gateway(Starlette):
 
         self.engine = engine
         self._authority = authority = _authority(engine)
-        self._gate = Gate(engine.settings, authority)
+        self._gate = Gate(engine.settings)
         self._by_query, self._by_path = endpoints(engine)
         self._below = ("/static/", *self._by_path)
         super().__init__(
@@ -71,15 +71,17 @@ class Gateway(Starlette):
         if scope["type"] == "lifespan":
             return await super().__call__(scope, receive, send)
         path: str = scope["path"]
-        upstream = self._upstream if not self._is_own(scope, path) else None
-        refusal = await self._gate.admit(scope, passed_on=upstream is not None)
-        if scope.get(BESIDE):
+        upstream = self._upstream if self._upstream and not self._is_own(scope, path) else None
+        refusal = self._gate.refuse(scope, passed_on=upstream is not None)
+        if self._authority and not refusal:
+            refusal = await self._authority.admit(scope, passed_on=upstream is not None)
+        if BESIDE in scope:
             send = beside(scope, send)
         if refusal:
             return await send_reply(scope, send, self._no(path, refusal))
         if upstream:
             return await upstream(scope, receive, send)
-        if is_preflight(scope):
+        if scope.get("method") == "OPTIONS" and is_preflight(scope):
             return await send_reply(scope, send, preflight(scope, b"POST" if path == TICKET_URL else b"GET, HEAD"))
         if self._authority and self._authority.asks_first_message(scope):
             return await self._authority.after_first_message(self._serve, scope, receive, send)

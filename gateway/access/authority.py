@@ -9,15 +9,16 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
-from starlette.datastructures import Headers
 from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.access.failures import Failures, TooManyError
 from gateway.access.first_message import after_first_message
+from gateway.access.gate import UNTRUSTED
 from gateway.access.grants import METRICS, NOTHING, UPSTREAM, Grant, grant_of, set_grant
 from gateway.access.jwks import Jwks
 from gateway.access.keys import Key, read_key_file, read_keys
+from gateway.access.origins import is_preflight
 from gateway.access.proxies import Proxies
 from gateway.access.revocations import Revocations
 from gateway.access.tickets import Tickets
@@ -67,18 +68,20 @@ class Authority:
         check = partial(self.check, peer=peer_of(scope))
         await after_first_message(app, check, scope, receive, send)
 
-    async def admit(self, scope: Scope, *, passed_on: bool, with_cookie: bool) -> Refusal | None:
+    async def admit(self, scope: Scope, *, passed_on: bool) -> Refusal | None:
         """Puts what its sender may do into the scope of a request, or says why he is not let in.
 
         A WebSocket without any token is let in without a grant: its first message has to bring one.
         """
         set_grant(scope, NOTHING)
-        user = self._proxies.listen_to(scope)
+        if is_preflight(scope):  # browsers send nobody's token with one
+            return None
+        user = self._proxies.listen_to(scope) if self._proxies else ""
         in_url = _taken_from_url(scope)
         if not passed_on and (scope["path"] in _PUBLIC or scope["path"].startswith("/static/")):
             return None
         try:
-            grant = await self._grant(scope, user, in_url, with_cookie=with_cookie)
+            grant = await self._grant(scope, user, in_url)
         except TooManyError as error:
             return Refusal(429, str(error), error.wait)
         except TokenError as error:
@@ -91,9 +94,9 @@ class Authority:
         set_grant(scope, grant)
         return None
 
-    async def _grant(self, scope: Scope, user: str, in_url: dict[bytes, str], *, with_cookie: bool) -> Grant | None:
-        headers, peer = Headers(scope=scope), peer_of(scope)
-        kind, _, token = headers.get("authorization", "").partition(" ")
+    async def _grant(self, scope: Scope, user: str, in_url: dict[bytes, str]) -> Grant | None:
+        peer = peer_of(scope)
+        kind, _, token = _header(scope, b"authorization").partition(" ")
         if user:
             grant = Grant(subject=user, tasks=self._default, scopes=frozenset({UPSTREAM}))
         elif kind.lower() == "bearer":
@@ -105,7 +108,7 @@ class Authority:
             if not _is_private(scope):
                 raise TokenError("access_token in a URL needs TLS: use a ticket")
             grant = await self.check(token, peer)
-        elif with_cookie and (token := cookie_parser(headers.get("cookie", "")).get(self._cookie, "")):
+        elif not scope.get(UNTRUSTED) and (token := cookie_parser(_header(scope, b"cookie")).get(self._cookie, "")):
             grant = await self.check(token, peer)
         else:
             return None
@@ -133,6 +136,10 @@ class Authority:
         return grant
 
 
+def _header(scope: Scope, name: bytes) -> str:
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")
+
+
 def _same(keys: Sequence[Key]) -> Sequence[Key]:
     return keys
 
@@ -157,7 +164,7 @@ def _is_private(scope: Scope) -> bool:
 def _taken_from_url(scope: Scope) -> dict[bytes, str]:
     """The secrets in a URL, taken out of it: they are neither logged nor passed on."""
     query: bytes = scope["query_string"]
-    if not any(name in query for name in _IN_URL):
+    if b"ticket=" not in query and b"access_token=" not in query:
         return {}
     kept, taken = [], {}
     for part in query.split(b"&"):

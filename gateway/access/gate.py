@@ -1,7 +1,5 @@
 """Who is let in. Each request passes here first, before anything else has looked at it."""
 
-from typing import TYPE_CHECKING
-
 from starlette.datastructures import Headers
 from starlette.types import Message, Scope, Send
 
@@ -11,10 +9,7 @@ from gateway.limits import Refusal
 from gateway.settings import Settings
 from gateway.transports.reply import BESIDE
 
-if TYPE_CHECKING:
-    from gateway.access.authority import Authority
-
-_UNTRUSTED = "gateway.untrusted"
+UNTRUSTED = "gateway.untrusted"
 """Where a scope says that only `*` lets its page in: such pages send cookies along unasked (Fetch Standard)."""
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -25,39 +20,32 @@ _FOREIGN = Refusal(403, "Pages of this origin may not do this: see --cors-origin
 
 
 class Gate:
-    """Decides by the Host that was called, the Origin of the page that calls, and, where there is an `authority`, by
-    what that says of the caller."""
+    """Decides by the Host that was called, and the Origin of the page that calls."""
 
-    def __init__(self, settings: Settings, authority: "Authority | None") -> None:
-        self._authority = authority
+    def __init__(self, settings: Settings) -> None:
         self._hosts = Hosts(settings.bind, settings.allowed_host)
         self._origins = Origins(settings.cors_origin)
         self._any = ANY in settings.cors_origin
 
-    async def admit(self, scope: Scope, *, passed_on: bool) -> Refusal | None:
+    def refuse(self, scope: Scope, *, passed_on: bool) -> Refusal | None:
         """Why a request is not let in, if it is not. `passed_on`: a backend would get it.
 
-        Puts what lets an allowed page read the answer into the scope, and what its sender may do.
+        Puts what lets an allowed page read the answer into the scope, for whoever sends it.
         """
-        refusal = self._refuse(scope, passed_on=passed_on)
-        if refusal or not self._authority or is_preflight(scope):  # browsers send nobody's token with a preflight
-            return refusal
-        return await self._authority.admit(scope, passed_on=passed_on, with_cookie=not scope.get(_UNTRUSTED))
-
-    def _refuse(self, scope: Scope, *, passed_on: bool) -> Refusal | None:
         hosts, origin = [], ""
         for name, value in scope["headers"]:
             if name == b"host":
                 hosts.append(value)
             elif name == b"origin":
                 origin = value.decode("latin-1").lower()
-        if refusal := self._called_wrongly(scope, hosts):
+        known = len(hosts) == 1 and hosts[0] in self._hosts.known  # nearly always
+        if not known and (refusal := self._called_wrongly(scope, hosts)):
             return refusal
         if not origin:
             return _FOREIGN if passed_on and _is_embedded(scope) else None
         trusted = self._origins.trusts(origin, scope, hosts[0].decode("latin-1") if hosts else "")
         scope[BESIDE] = self._origins.headers(origin, trusted=trusted)
-        scope[_UNTRUSTED] = not trusted
+        scope[UNTRUSTED] = not trusted
         if trusted or self._any:
             return None
         acts = scope["type"] == "websocket" or scope["method"] not in _SAFE or is_preflight(scope)

@@ -23,17 +23,16 @@ class Hosts:
         if bound & (LOOPBACK | _ANY):
             bound |= LOOPBACK
         self._names = (bound - _ANY) | {name_of(name) for name in allowed}
-        self._known: set[bytes] = set()
+        self.known: set[bytes] = set()
+        """Host headers that were found right."""
 
     def names(self, host: bytes, scope: Scope) -> bool:
         """Whether a Host header names this gateway. The address that a client has connected to always does."""
-        if host in self._known:
-            return True
         name = name_of(host.decode("latin-1"))
-        if name not in self._names and not _is_address(name, scope):
-            return False
-        if len(self._known) < MOST_KNOWN:
-            self._known.add(host)
+        if name not in self._names:
+            return _is_address(name, scope)  # true of this connection only
+        if len(self.known) < MOST_KNOWN:
+            self.known.add(host)
         return True
 
 

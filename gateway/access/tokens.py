@@ -28,7 +28,7 @@ class UnknownKeyError(TokenError):
 
 
 def fingerprint(token: str) -> bytes:
-    """What a token is remembered by: nobody gets it back from that."""
+    """What a token that failed is remembered by."""
     return hashlib.sha256(token.encode("utf-8", "replace")).digest()
 
 
@@ -41,11 +41,11 @@ class Tokens:
         self._keys = keys
         self._audience, self._issuer = audience or None, issuer or None
         self._default_tasks = tuple(default_tasks)
-        self._good: OrderedDict[bytes, tuple[Grant, Sequence[Key]]] = OrderedDict()  # by the token's hash
+        self._good: OrderedDict[str, tuple[Grant, Sequence[Key]]] = OrderedDict()  # by the token
 
     def known(self, token: str) -> Grant | None:
         """What a token grants that was found good before, and still is."""
-        found = self._good.get(fingerprint(token))
+        found = self._good.get(token)
         if not found or found[1] is not self._keys() or time.time() > found[0].until + LEEWAY:
             return None
         return found[0]
@@ -54,7 +54,7 @@ class Tokens:
         """What a token grants. Raises TokenError."""
         keys = self._keys()
         grant = self._verify(token, keys)
-        self._good[fingerprint(token)] = (grant, keys)
+        self._good[token] = (grant, keys)
         if len(self._good) > MOST_KNOWN:
             self._good.popitem(last=False)
         return grant
