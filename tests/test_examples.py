@@ -4,9 +4,11 @@ import contextlib
 import difflib
 import os
 import subprocess
+import threading
 import urllib.parse
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import groupby
 from pathlib import Path
 
@@ -168,9 +170,9 @@ def test_an_example_goes_on_after_a_restart_where_it_was(
 
 @pytest.fixture
 def page(tmp_path: Path) -> Iterator[Page]:
-    """A page of a browser that lets a file read from any origin."""
+    """A page of a browser of its own."""
     program = require("chromium")
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-web-security"]
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
     with (
         sync_playwright() as playwright,
         playwright.chromium.launch_persistent_context(tmp_path, executable_path=program, args=arguments) as context,
@@ -179,7 +181,16 @@ def page(tmp_path: Path) -> Iterator[Page]:
 
 
 def visit(page: Page, id: str, gateway: Gateway) -> None:
-    page.goto(f"{(EXAMPLES / 'page.html').as_uri()}?{urllib.parse.urlencode({'id': id, 'gateway': gateway.url})}")
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(EXAMPLES)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    asked = urllib.parse.urlencode({"id": id, "gateway": gateway.url})
+    page.goto(f"http://localhost:{server.server_port}/page.html?{asked}")
+    server.shutdown()
+    server.server_close()
 
 
 def test_the_page_follows_a_task_to_its_success(start: Callable[..., Gateway], page: Page, name: str) -> None:
