@@ -31,7 +31,7 @@ from gateway.access.grants import Grant, View, grant_for, view_of
 from gateway.access.hosts import Hosts, name_of
 from gateway.access.keys import KeyFileError, read_keys
 from gateway.access.origins import Origins
-from gateway.access.proxies import Proxies
+from gateway.access.proxies import USER, Proxies
 from gateway.access.tokens import TokenError, Tokens, UnknownKeyError
 from tests.harness import Backend, Gateway, until
 
@@ -702,19 +702,46 @@ def test_a_new_key_is_asked_for() -> None:
 def test_who_a_proxy_speaks_for(client: str, forwarded: str, seen: str) -> None:
     headers = [(b"x-forwarded-for", forwarded.encode()), (b"x-user", b"ann"), (b"x-forwarded-proto", b"https")]
     scope: Scope = {"type": "http", "client": (client, 1), "headers": headers, "scheme": "http"}
-    user = Proxies(["10.0.0.0/8"], "X-User").listen_to(scope)
-    assert (scope["client"][0], user) == (seen, "ann" if client.startswith("10.") else "")
+    Proxies(["10.0.0.0/8"], "X-User").listen_to(scope)
+    assert (scope["client"][0], scope.get(USER)) == (seen, "ann" if client.startswith("10.") else None)
     assert scope["scheme"] == ("https" if client.startswith("10.") else "http")
 
 
 def test_a_trusted_proxys_user_is_let_in(start: Start) -> None:
-    one = start("--trusted-proxy", "127.0.0.1", "--trusted-header", "X-User", "--auth-tasks", "mine-*")
+    proxied = ["--trusted-proxy", "127.0.0.1", "--trusted-header", "X-User", "--cors-origin", "https://app.example"]
+    one = start(*proxied, "--auth-tasks", "mine-*")
     one.write("mine-1")
     assert one.get("/api/v1/tasks/mine-1").status_code == 401
     assert one.get("/api/v1/tasks/mine-1", X_User="ann").status_code == 200
     assert one.get("/api/v1/tasks/theirs", X_User="ann").status_code == 404
+    page = {"X-User": "ann", "X-Forwarded-Proto": "https", "Origin": f"https://localhost:{one.port}"}
+    with connect(f"ws://localhost:{one.port}/api/v1/tasks", additional_headers=page) as talk:
+        assert talk.recv(5)
     other = start("--trusted-proxy", "10.0.0.0/8", "--trusted-header", "X-User", "--auth-tasks", "*")
     assert other.get("/api/v1/tasks", X_User="ann").status_code == 401
+
+
+def test_limits_count_who_a_proxy_speaks_for(start: Start) -> None:
+    one = start("--trusted-proxy", "127.0.0.1", "--max-streams-per-address", "1")
+    headers = {"Accept": "application/x-ndjson", "X-Forwarded-For": "1.2.3.4"}
+    with httpx.stream("GET", f"{one.url}/api/v1/tasks", headers=headers) as stream:
+        lines = stream.iter_lines()  # one that is let go closes the answer
+        assert next(lines) is not None
+        assert httpx.get(f"{one.url}/api/v1/tasks", headers=headers).status_code == 429
+        other = {**headers, "X-Forwarded-For": "1.2.3.5"}
+        with httpx.stream("GET", f"{one.url}/api/v1/tasks", headers=other) as allowed:
+            assert allowed.status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/api/v1/tasks/{}", "/api/task?task_id={}", "/static/{}", "/{}", "/auth/{}"])
+@pytest.mark.parametrize("name", ["..%2f..%2fetc%2fpasswd", "%00", "a%0d%0ab", "%ff", "CON", "x" * 5_000, "{{7*7}}"])
+def test_answers_give_nothing_away(guarded: Gateway, path: str, name: str) -> None:
+    for headers in ({}, bearer(token(scope="metrics"))):
+        answer = guarded.get(path.format(name), **headers)
+        assert answer.status_code in {400, 401, 404}
+        said = str(answer.headers).lower() + answer.text.lower()
+        for word in (str(guarded.data).lower(), "traceback", "python", "uvicorn", "starlette", "root:"):
+            assert word not in said
 
 
 # At a terminal

@@ -19,7 +19,7 @@ from gateway.access.grants import METRICS, NOTHING, UPSTREAM, Grant, grant_of, s
 from gateway.access.jwks import Jwks
 from gateway.access.keys import Key, read_key_file, read_keys
 from gateway.access.origins import is_preflight
-from gateway.access.proxies import Proxies
+from gateway.access.proxies import USER
 from gateway.access.revocations import Revocations
 from gateway.access.tickets import Tickets
 from gateway.access.tokens import TokenError, Tokens, UnknownKeyError, fingerprint
@@ -39,7 +39,6 @@ class Authority:
     def __init__(self, settings: Settings, revoked: Callable[[frozenset[str]], None]) -> None:
         self._cookie = settings.auth_cookie
         self._default = frozenset(settings.auth_tasks)
-        self._proxies = Proxies(settings.trusted_proxy, settings.trusted_header)
         self._jwks = Jwks(settings.auth_jwks) if settings.auth_jwks else None
         keys = self._jwks.keys if self._jwks else partial(_same, tuple(_keys(settings)))
         self._tokens = Tokens(
@@ -76,12 +75,11 @@ class Authority:
         set_grant(scope, NOTHING)
         if is_preflight(scope):  # browsers send nobody's token with one
             return None
-        user = self._proxies.listen_to(scope) if self._proxies else ""
         in_url = _taken_from_url(scope)
         if not passed_on and (scope["path"] in _PUBLIC or scope["path"].startswith("/static/")):
             return None
         try:
-            grant = await self._grant(scope, user, in_url)
+            grant = await self._grant(scope, in_url)
         except TooManyError as error:
             return Refusal(429, str(error), error.wait)
         except TokenError as error:
@@ -94,10 +92,10 @@ class Authority:
         set_grant(scope, grant)
         return None
 
-    async def _grant(self, scope: Scope, user: str, in_url: dict[bytes, str]) -> Grant | None:
+    async def _grant(self, scope: Scope, in_url: dict[bytes, str]) -> Grant | None:
         peer = peer_of(scope)
         kind, _, token = _header(scope, b"authorization").partition(" ")
-        if user:
+        if user := scope.get(USER):
             grant = Grant(subject=user, tasks=self._default, scopes=frozenset({UPSTREAM}))
         elif kind.lower() == "bearer":
             grant = await self.check(token.strip(), peer)

@@ -5,6 +5,7 @@ from starlette.types import Message, Scope, Send
 
 from gateway.access.hosts import Hosts
 from gateway.access.origins import ANY, Origins, is_preflight
+from gateway.access.proxies import Proxies
 from gateway.limits import Refusal
 from gateway.settings import Settings
 from gateway.transports.reply import BESIDE
@@ -25,6 +26,7 @@ class Gate:
     def __init__(self, settings: Settings) -> None:
         self._hosts = Hosts(settings.bind, settings.allowed_host)
         self._origins = Origins(settings.cors_origin)
+        self._proxies = Proxies(settings.trusted_proxy, settings.trusted_header)
         self._any = ANY in settings.cors_origin
 
     def refuse(self, scope: Scope, *, passed_on: bool) -> Refusal | None:
@@ -32,6 +34,8 @@ class Gate:
 
         Puts what lets an allowed page read the answer into the scope, for whoever sends it.
         """
+        if self._proxies:
+            self._proxies.listen_to(scope)
         hosts, origin = [], ""
         for name, value in scope["headers"]:
             if name == b"host":

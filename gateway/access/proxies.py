@@ -6,6 +6,9 @@ from ipaddress import ip_address, ip_network
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
+USER = "gateway.user"
+"""Where a scope holds the user that a trusted proxy has named."""
+
 
 class Proxies:
     """The networks that `X-Forwarded-For` and `-Proto` are believed from, and the header that names the user there."""
@@ -17,11 +20,11 @@ class Proxies:
     def __bool__(self) -> bool:
         return bool(self._networks)
 
-    def listen_to(self, scope: Scope) -> str:
-        """Puts the client that a trusted proxy speaks for into the scope. Returns the user it names, if any."""
+    def listen_to(self, scope: Scope) -> None:
+        """Puts what a trusted proxy says into the scope: the client, the scheme, and the user, if it names one."""
         client = scope.get("client")
         if not client or not self._trusts(client[0]):
-            return ""
+            return
         headers = Headers(scope=scope)
         hops = [hop.strip() for value in headers.getlist("x-forwarded-for") for hop in value.split(",")]
         for hop in reversed(hops):  # the nearest that is no proxy of ours; what it says of others is its own affair
@@ -32,7 +35,8 @@ class Proxies:
                 break
         if headers.get("x-forwarded-proto", "").lower() in {"https", "wss"}:
             scope["scheme"] = "wss" if scope["type"] == "websocket" else "https"
-        return headers.get(self._user_header, "") if self._user_header else ""
+        if self._user_header and (user := headers.get(self._user_header)):
+            scope[USER] = user
 
     def _trusts(self, address: str) -> bool:
         return _is_address(address) and any(ip_address(address) in network for network in self._networks)
