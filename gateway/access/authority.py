@@ -54,6 +54,8 @@ class Authority:
         async with AsyncExitStack() as stack:
             folder = self._folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gateway-auth-")))
             self.tickets = Tickets(folder)
+            if self._jwks:
+                await stack.enter_async_context(self._jwks.running())
             if self._revocations:
                 await stack.enter_async_context(self._revocations.running())
             yield
@@ -117,14 +119,12 @@ class Authority:
         if grant := self._tokens.known(token):
             return self._unless_revoked(grant)
         with self._failures.counted(peer, fingerprint(token).hex()):
-            if self._jwks and self._jwks.old:
-                await self._jwks.fresh()
             try:
                 grant = self._tokens.check(token)
             except UnknownKeyError:
                 if not self._jwks:
                     raise
-                await self._jwks.fresh(unknown=True)
+                await self._jwks.look()
                 grant = self._tokens.check(token)
         return self._unless_revoked(grant)
 

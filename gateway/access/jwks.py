@@ -1,9 +1,10 @@
-"""Keys from an identity provider: fetched when they are needed, kept, and looked at again now and then (RFC 7517)."""
+"""Keys from an identity provider (RFC 7517): fetched now and then, and when a token names one that is not known."""
 
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 import httpx
 
@@ -12,43 +13,49 @@ from gateway.access.keys import Key, KeyFileError, from_jwks
 log = logging.getLogger("gateway.access")
 
 KEPT, BETWEEN = 600.0, 10.0
-"""Seconds for which keys are taken as they are; least seconds from one fetch to the next, whatever tokens ask for."""
+"""Seconds from one look to the next; least seconds between two, whatever tokens ask for."""
 
 TIMEOUT = 5.0
 MOST_BYTES = 1 << 20
 
 
 class Jwks:
-    """The keys at a URL. One that is gone there is not good any more, one that is new is asked for when a token names
-    it; while there is no answer, those of the last one go on."""
+    """The keys at a URL, while `running`. One that is gone there is not good any more; while there is no answer, those
+    of the last one go on."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._keys: Sequence[Key] = ()
-        self._fetched = self._tried = -1e9
+        self._tried = -1e9
         self._lock = asyncio.Lock()
 
     def keys(self) -> Sequence[Key]:
         return self._keys
 
-    async def fresh(self, *, unknown: bool = False) -> None:
-        """Fetches where the keys are old, or where a token names one that is `unknown`; not more often than allowed."""
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        looking = asyncio.create_task(self._look_for_ever())
+        try:
+            yield
+        finally:
+            looking.cancel()
+
+    async def _look_for_ever(self) -> None:
+        while True:
+            await self.look()
+            await asyncio.sleep(KEPT if self._keys else BETWEEN)
+
+    async def look(self) -> None:
+        """Fetches the keys, but not more often than allowed; who asks meanwhile waits for that answer."""
         async with self._lock:
             now = time.monotonic()
-            if now - self._tried < BETWEEN or not (unknown or now - self._fetched > KEPT):
+            if now - self._tried < BETWEEN:
                 return
             self._tried = now
             try:
-                keys = from_jwks(await self._fetch())
+                self._keys = tuple(from_jwks(await self._fetch()))
             except (httpx.HTTPError, ValueError) as error:  # KeyFileError is one
                 log.warning("keys cannot be fetched from %s: %s", self._url, error)
-                return
-            self._fetched = now
-            self._keys = tuple(keys)
-
-    @property
-    def old(self) -> bool:
-        return time.monotonic() - self._fetched > KEPT
 
     async def _fetch(self) -> object:
         async with httpx.AsyncClient(timeout=TIMEOUT) as client, client.stream("GET", self._url) as answer:
