@@ -191,8 +191,8 @@ class Soak:
             await asyncio.to_thread(self.gateway.stop, random.choice((signal.SIGKILL, signal.SIGTERM)))
             await asyncio.to_thread(self.gateway.start)
 
-    async def play_on(self, until: float) -> None:
-        while time.monotonic() < until:
+    async def play_on(self, until: float, kills: int) -> None:
+        while time.monotonic() < until or self.kills < kills:
             await self.play(random.randrange(1 << 60))
 
     def line(self, minute: int) -> str:
@@ -225,7 +225,8 @@ class Soak:
             await asyncio.sleep(0.1)
         self.wrong.append("a follower of the collection does not hold what the folder holds")
 
-    async def run(self, minutes: float) -> int:
+    async def run(self, minutes: float, kills: int = 0) -> int:
+        """Runs for so long, and until there were so many kills. 0 when nothing was lost or wrong."""
         until = time.monotonic() + 60 * minutes
         held: list[dict[str, Any]] = [{} for _ in range(3)]
         beside: list[Awaitable[None]] = [
@@ -236,7 +237,7 @@ class Soak:
             self.report(),
         ]
         tasks = [asyncio.ensure_future(one) for one in beside]
-        await asyncio.gather(*[self.play_on(until) for _ in range(AT_ONCE)])
+        await asyncio.gather(*[self.play_on(until, kills) for _ in range(AT_ONCE)])
         await self.settle(held)
         self.stop.set()
         print("end: " + self.line(round(minutes)))

@@ -256,7 +256,7 @@ def test_a_file_that_comes_late_or_again_is_followed(start: Start, name: str) ->
     with watching(gateway, name, "--json") as watch:
         watch.sees("synced")
         path = gateway.write(name, progress=70)
-        watch.sees("70")
+        watch.sees('"progress":70')
         path.unlink()
         watch.sees("gone")
         gateway.write(name, "success", 100)
