@@ -9,28 +9,15 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from functools import partial
 from operator import attrgetter
-from typing import NamedTuple
 
 from gateway.access.grants import EVERYTHING, View
+from gateway.pages import Pages
 from gateway.store import Event, Kind, Store
 from gateway.subscription import DONE, LAGGED, POLICY, RESTART, Subscription
 from gateway.wire import Encoding
 
-PAGE = 64 * 1024
-"""About how many bytes a subscription that catches up is given at once."""
-
-
 Group = tuple[Encoding, View | None]
 """Those who want everything in one encoding, and may see the same of it: they share their bytes."""
-
-
-class Page(NamedTuple):
-    """What a subscription that catches up is given next, and its place after it."""
-
-    block: bytes
-    end: int
-    events: int
-    conflated: int
 
 
 class Hub:
@@ -54,7 +41,7 @@ class Hub:
         self._unfiltered = 0  # subscriptions that want everything
         self._orphans: dict[Subscription, float] = {}  # their task is gone: when they are given up
         self._limited: dict[Subscription, None] = {}  # whose grant can end
-        self._pages: dict[tuple[Encoding, View | None, int, int], Page] = {}  # of this pass, shared by all who catch up
+        self._pages = Pages(store)
         self._write_deadline = write_deadline
         self.closed = False
         self.peers: Counter[str] = Counter()  # subscriptions by address
@@ -109,7 +96,7 @@ class Hub:
         self.peers[sub.peer] -= 1
         if not self.peers[sub.peer]:
             del self.peers[sub.peer]
-        self._everything[_group(sub)].pop(sub, None)
+        self._leave_group(sub)
         self._orphans.pop(sub, None)
         self._limited.pop(sub, None)
         for id in sub.places or ():
@@ -119,7 +106,7 @@ class Hub:
     def want(self, sub: Subscription, ids: Iterable[str], cursor: str | None, first: Iterable[Event]) -> None:
         """Adds tasks to what a subscription wants; one that had everything is narrowed to them."""
         self.flush()
-        self._everything[_group(sub)].pop(sub, None)
+        self._leave_group(sub)
         if sub.places is None:
             sub.places = {}
             self._unfiltered -= 1
@@ -140,6 +127,13 @@ class Hub:
             if sub.places and sub.places.pop(id, None) is not None:
                 self._drop(id, sub)
 
+    def _leave_group(self, sub: Subscription) -> None:
+        group = _group(sub)
+        if (subs := self._everything.get(group)) is not None:
+            subs.pop(sub, None)
+            if not subs:
+                del self._everything[group]
+
     def _drop(self, id: str, sub: Subscription) -> None:
         self._by_id[id].pop(sub, None)
         if not self._by_id[id]:
@@ -158,10 +152,10 @@ class Hub:
         events, self._pending = self._pending, []
         if not events:
             return
-        self._pages.clear()
-        for (encoding, view), subs in self._everything.items():
+        self._pages.forget()
+        for (encoding, view), subs in list(self._everything.items()):
             shown = events if view is None else [event for event in events if view.sees(event.id)]
-            if subs and shown:
+            if shown:
                 self._give_all(list(subs), encoding.block(shown, self._store.epoch), len(shown))
         wanted: dict[Subscription, list[Event]] = {}
         for event in events:
@@ -224,7 +218,7 @@ class Hub:
     def _fall_behind(self, sub: Subscription) -> None:
         sub.live = False
         sub.stalled = self._beats
-        self._everything[_group(sub)].pop(sub, None)
+        self._leave_group(sub)
         self._set_place(sub, self._store.head)
 
     def _resume(self, sub: Subscription) -> None:
@@ -249,30 +243,13 @@ class Hub:
                 self._reset(sub)  # what it missed is forgotten
             if sub.place == self._store.head:
                 return True
-            page = self._page(sub)
+            page = self._pages.next(sub)
             self.delivered += page.events
             self.conflated += page.conflated
             self.bytes += len(page.block)
             sub.place = page.end
             sub.outlet.write(page.block)
         return False
-
-    def _page(self, sub: Subscription) -> Page:
-        """The next page for a place; made once for all who are there."""
-        snapshot = sub.snapshot if sub.place < sub.snapshot else 0
-        view = sub.grant.view
-        key = (sub.encoding, view, sub.place, snapshot)
-        if not sub.oldest and (known := self._pages.get(key)):
-            return known
-        events = self._store.since(sub.place, PAGE)
-        end = events[-1].offset if events else self._store.head
-        shown = [e for e in events if e.offset > snapshot or (e.kind is not Kind.GONE and not _older(e, sub.oldest))]
-        shown = shown if view is None else [e for e in shown if view.sees(e.id)]
-        skipped = 0 if snapshot else end - sub.place - len(events)
-        page = Page(sub.encoding.block(shown, self._store.epoch), end, len(shown), skipped)
-        if not sub.oldest:
-            self._pages[key] = page
-        return page
 
     def _catch_up_own(self, sub: Subscription) -> bool:
         """What came of each wanted task after its place. True when there is no more."""
@@ -331,8 +308,4 @@ class Hub:
 
 
 def _group(sub: Subscription) -> Group:
-    return sub.encoding, sub.grant.view
-
-
-def _older(event: Event, oldest: int) -> bool:
-    return event.task is not None and event.task.updated < oldest
+    return sub.encoding, sub.view

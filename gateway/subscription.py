@@ -48,6 +48,7 @@ class Subscription:
         "snapshot",
         "stalled",
         "synced",
+        "view",
     )
 
     def __init__(
@@ -74,3 +75,4 @@ class Subscription:
         self.stalled = 0  # in which beat its outlet last took something, while it is behind
         self.peer = peer
         self.grant = grant
+        self.view = grant.view  # one object for as long as it lives: groups go by it

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.access.grants import EVERYTHING, Grant
 from gateway.dialects import FLAT, ITEM
 from gateway.hub import Hub
 from gateway.store import Event, Kind, Store
-from gateway.subscription import DONE, LAGGED, RESTART, Subscription
+from gateway.subscription import DONE, LAGGED, POLICY, RESTART, Subscription
 from gateway.tasks import parse
 from gateway.wire import Ndjson, Sse
 from tests.test_store import task
@@ -445,3 +446,31 @@ def test_every_reader_ends_right_whatever_happened(seed: int, limit: int) -> Non
 def test_a_block_is_its_frames_joined(encoding: Sse | Ndjson) -> None:
     events = [Event(n, Kind.TASK, f"t{n}", task(f"t{n}", n)) for n in range(1, 4)]
     assert encoding.block(events, "e") == b"".join(encoding.block([event], "e") for event in events)
+
+
+def test_groups_of_views_come_and_go() -> None:
+    world, subs, readers = World(), [], []
+    for n in range(1_500):  # more than are remembered
+        readers.append(Reader())
+        subs.append(Subscription(world.all, readers[-1], grant=Grant(tasks=frozenset({f"t{n}"}))))
+        world.hub.subscribe(subs[-1])
+        readers[-1].take()
+    world.put("t7", 1)
+    world.hub.flush()
+    assert [n for n, reader in enumerate(readers) if reader.blocks] == [7]
+    for sub in subs:
+        world.hub.unsubscribe(sub)
+    assert not world.hub._everything
+    assert not world.hub._limited
+
+
+def test_a_grant_ends_its_subscriptions() -> None:
+    world, readers = World(), [Reader() for _ in range(4)]
+    grants = [Grant(tasks=frozenset({"*"}), until=until, token=token) for until, token in ((5, ""), (9, "a"), (9, "b"))]
+    for reader, grant in zip(readers, [*grants, EVERYTHING], strict=True):
+        world.hub.subscribe(Subscription(world.all, reader, grant=grant))
+    world.hub.end_grants(4, frozenset())
+    assert [reader.code for reader in readers] == [None] * 4
+    world.hub.end_grants(5, frozenset({"b"}))
+    assert [reader.code for reader in readers] == [POLICY, None, POLICY, None]
+    assert len(world.hub) == 2
