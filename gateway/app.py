@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.access.gate import Gate, beside
 from gateway.access.grants import grant_of
@@ -83,21 +83,21 @@ class Gateway(Starlette):
             return await upstream(scope, receive, send)
         if scope.get("method") == "OPTIONS" and is_preflight(scope):
             return await send_reply(scope, send, preflight(scope, b"POST" if path == TICKET_URL else b"GET, HEAD"))
+        app = self._route(scope, path)
         if self._authority and self._authority.asks_first_message(scope):
-            return await self._authority.after_first_message(self._serve, scope, receive, send)
-        return await self._serve(scope, receive, send)
+            return await self._authority.after_first_message(app, scope, receive, send)
+        return await app(scope, receive, send)
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """What is answered here, for whoever has been let in."""
+    def _route(self, scope: Scope, path: str) -> ASGIApp:
+        """What answers a request here."""
         if scope["type"] == "http":
-            path: str = scope["path"]
             if endpoint := self._by_query.get(path):
-                return await endpoint(scope, receive, send)
+                return endpoint
             cut = path.rfind("/") + 1
             if endpoint := self._by_path.get(path[:cut]):
                 scope["path_params"] = {"id": path[cut:]}
-                return await endpoint(scope, receive, send)
-        return await super().__call__(scope, receive, send)
+                return endpoint
+        return super().__call__
 
     def _no(self, path: str, refusal: Refusal) -> Reply:
         """A refusal in the dialect of its URL: pollers that read no status codes have to end, too."""

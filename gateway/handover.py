@@ -124,7 +124,9 @@ class HttpProtocol(HttpToolsProtocol):
         return stream
 
     def _default_lines(self, scope: Any) -> bytes:
-        headers = [*self.server_state.default_headers, *scope.get(BESIDE, ())]
+        headers = self.server_state.default_headers
+        if BESIDE in scope:
+            headers = [*headers, *scope[BESIDE]]
         return b"".join([b"%b: %b\r\n" % header for header in headers])
 
     def _log(self, status: int) -> None:

@@ -26,7 +26,8 @@ class Gate:
     def __init__(self, settings: Settings) -> None:
         self._hosts = Hosts(settings.bind, settings.allowed_host)
         self._origins = Origins(settings.cors_origin)
-        self._proxies = Proxies(settings.trusted_proxy, settings.trusted_header)
+        proxies = settings.trusted_proxy
+        self._proxies = Proxies(proxies, settings.trusted_header) if proxies else None
         self._any = ANY in settings.cors_origin
 
     def refuse(self, scope: Scope, *, passed_on: bool) -> Refusal | None:
@@ -36,18 +37,22 @@ class Gate:
         """
         if self._proxies:
             self._proxies.listen_to(scope)
-        hosts, origin = [], ""
+        host = origin = None
         for name, value in scope["headers"]:
             if name == b"host":
-                hosts.append(value)
+                if host is not None:
+                    return _NO_HOST
+                host = value
             elif name == b"origin":
-                origin = value.decode("latin-1").lower()
-        known = len(hosts) == 1 and hosts[0] in self._hosts.known  # nearly always
-        if not known and (refusal := self._called_wrongly(scope, hosts)):
+                origin = value
+        if host not in self._hosts.known and (refusal := self._called_wrongly(scope, host)):
             return refusal
         if not origin:
             return _FOREIGN if passed_on and _is_embedded(scope) else None
-        trusted = self._origins.trusts(origin, scope, hosts[0].decode("latin-1") if hosts else "")
+        return self._from_page(scope, origin.decode("latin-1").lower(), (host or b"").decode("latin-1"))
+
+    def _from_page(self, scope: Scope, origin: str, host: str) -> Refusal | None:
+        trusted = self._origins.trusts(origin, scope, host)
         scope[BESIDE] = self._origins.headers(origin, trusted=trusted)
         scope[UNTRUSTED] = not trusted
         if trusted or self._any:
@@ -55,12 +60,12 @@ class Gate:
         acts = scope["type"] == "websocket" or scope["method"] not in _SAFE or is_preflight(scope)
         return _FOREIGN if acts else None
 
-    def _called_wrongly(self, scope: Scope, hosts: list[bytes]) -> Refusal | None:
+    def _called_wrongly(self, scope: Scope, host: bytes | None) -> Refusal | None:
         if not scope.get("client"):  # a Unix socket: no page gets there, and a proxy may call it anything
             return None
-        if len(hosts) != 1:  # HTTP/1.0 had none, and no browser speaks it
-            return None if not hosts and scope.get("http_version") == "1.0" else _NO_HOST
-        return None if self._hosts.names(hosts[0], scope) else _NOT_HERE
+        if host is None:  # HTTP/1.0 had none, and no browser speaks it
+            return None if scope.get("http_version") == "1.0" else _NO_HOST
+        return None if self._hosts.names(host, scope) else _NOT_HERE
 
 
 def _is_embedded(scope: Scope) -> bool:

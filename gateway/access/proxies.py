@@ -17,9 +17,6 @@ class Proxies:
         self._networks = [ip_network(network, strict=False) for network in networks]
         self._user_header = user_header.lower()
 
-    def __bool__(self) -> bool:
-        return bool(self._networks)
-
     def listen_to(self, scope: Scope) -> None:
         """Puts what a trusted proxy says into the scope: the client, the scheme, and the user, if it names one."""
         client = scope.get("client")

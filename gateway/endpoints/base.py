@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from starlette.types import Receive, Scope, Send
 
-from gateway.access.grants import grant_of
+from gateway.access.grants import EVERYTHING, grant_of
 from gateway.dialects import Dialect
 from gateway.engine import Engine
 from gateway.transports.reply import ALWAYS, JSON, Reply, send_reply
@@ -35,7 +35,9 @@ class Endpoint(ABC):
         query = Query(scope)
         try:
             reply: Reply | None
-            if scope["type"] == "websocket":
+            if grant_of(scope) is not EVERYTHING and (hidden := self.hide(query, scope)):
+                reply = hidden
+            elif scope["type"] == "websocket":
                 reply = self._refuse(scope) or await self.converse(query, scope, receive, send)
             elif scope["method"] not in ("GET", "HEAD"):
                 reply = Reply(405, self.dialect.failure("Method not allowed", 405, ""), _ALLOW)
@@ -66,6 +68,10 @@ class Endpoint(ABC):
             return None
         body = self.dialect.failure(refusal.sentence, refusal.status, "")
         return Reply(refusal.status, body, (*ALWAYS, (b"retry-after", b"5")))
+
+    def hide(self, query: Query, scope: Scope) -> Reply | None:
+        """The answer to who may not see what he asks for; it tells nothing of whether that is there."""
+        return None
 
     def poll_now(self, query: Query, scope: Scope) -> Reply | None:
         """The answer to a poll where nothing has to be waited for."""

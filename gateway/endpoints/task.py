@@ -44,11 +44,9 @@ class TaskEndpoint(Endpoint):
         self._id_of = id_of
         self._ready: dict[str, tuple[Task, State]] = {}  # answers that were given last
 
-    async def _answer(self, query: Query, scope: Scope, receive: Receive, send: Send) -> Reply | None:
+    def hide(self, query: Query, scope: Scope) -> Reply | None:
         id = self._id_of(query, scope)
-        if not grant_of(scope).sees(id):  # which says nothing of whether there is such a task
-            return self._reply(id, None, query)
-        return await super()._answer(query, scope, receive, send)
+        return None if grant_of(scope).sees(id) else self._reply(id, None, query)
 
     def poll_now(self, query: Query, scope: Scope) -> Reply | None:
         id = self._id_of(query, scope)
@@ -93,8 +91,6 @@ class TaskEndpoint(Endpoint):
 
     async def converse(self, query: Query, scope: Scope, receive: Receive, send: Send) -> Reply | None:
         id, known = self._id_of(query, scope), last_event(query)
-        if not grant_of(scope).sees(id):
-            return self._reply(id, None, query)
         event = await self.engine.appears(id, self.engine.settings.task_wait)
         if not event:
             return await self._missing(id, query)
