@@ -269,7 +269,7 @@ def _options(command: Callable[..., None], *leave_out: str) -> None:
     def option(name: str, field: FieldInfo) -> inspect.Parameter:
         kind = {bool: bool, int: int, float: float, Path: Path}.get(field.annotation or str, str)  # type: ignore[arg-type]
         text = f"{field.description} \\[env: GATEWAY_{name.upper()}]"
-        if not field.is_required():
+        if field.default not in (None, "", []):
             shown = ", ".join(field.default) if isinstance(field.default, list) else field.default
             text += f" \\[default: {shown}]"
         hint = (list[str] if isinstance(field.default, list) else kind) | None
