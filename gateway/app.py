@@ -70,6 +70,8 @@ class Gateway(Starlette):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             return await super().__call__(scope, receive, send)
+        if self._authority:
+            self._authority.take_secrets(scope)
         path: str = scope["path"]
         upstream = self._upstream if self._upstream and not self._is_own(scope, path) else None
         refusal = self._gate.refuse(scope, passed_on=upstream is not None)
@@ -79,10 +81,11 @@ class Gateway(Starlette):
             send = beside(scope, send)
         if refusal:
             return await send_reply(scope, send, self._no(path, refusal))
+        if scope.get("method") == "OPTIONS" and is_preflight(scope) and (self._authority or not upstream):
+            here = b"POST" if path == TICKET_URL else b"GET, HEAD"
+            return await send_reply(scope, send, preflight(scope, _PASSED_ON if upstream else here))
         if upstream:
             return await upstream(scope, receive, send)
-        if scope.get("method") == "OPTIONS" and is_preflight(scope):
-            return await send_reply(scope, send, preflight(scope, b"POST" if path == TICKET_URL else b"GET, HEAD"))
         app = self._route(scope, path)
         if self._authority and self._authority.asks_first_message(scope):
             return await self._authority.after_first_message(app, scope, receive, send)
@@ -140,6 +143,7 @@ def _upstream(engine: Engine) -> "Upstream | None":
         engine.backend.learn,
         host=settings.upstream_host,
         forwarded=settings.upstream_forwarded,
+        user_header=settings.trusted_header,
         connect=settings.upstream_connect,
         idle=settings.upstream_idle,
         max_message=settings.upstream_message,
@@ -207,6 +211,8 @@ def _ticket_office(authority: "Authority") -> Callable[[Request], Awaitable[Resp
 
     return ticket
 
+
+_PASSED_ON = b"GET, HEAD, POST, PUT, PATCH, DELETE"
 
 TICKET_URL, TICKET_SECONDS = "/auth/ticket", 30
 

@@ -32,11 +32,11 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._running: RequestResponseCycle | None = None
-        self._head_bytes = 0
+        self._head_bytes, self._trailer_bytes = 0, -1
         self._head_timer: asyncio.TimerHandle | None = self.loop.call_later(self.head_deadline, self._head_is_late)
 
     def on_message_begin(self) -> None:
-        self._head_bytes = 1
+        self._head_bytes, self._trailer_bytes = 1, -1
         super().on_message_begin()
 
     def data_received(self, data: bytes) -> None:
@@ -58,8 +58,16 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.write(STATUS_LINE[status] + b"content-length: 0\r\nconnection: close\r\n\r\n")
             self.transport.close()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._trailer_bytes < 0:
+            return super().on_header(name, value)
+        self._trailer_bytes += len(name) + len(value)  # trailers are dropped: nobody checked them (RFC 9110, 6.5.1)
+        if self._trailer_bytes > self.max_head:
+            self.transport.abort()
+        return None
+
     def on_headers_complete(self) -> None:
-        self._head_bytes = 0
+        self._head_bytes = self._trailer_bytes = 0
         if self._head_timer:
             self._head_timer.cancel()
             self._head_timer = None
@@ -91,7 +99,7 @@ class HttpProtocol(HttpToolsProtocol):
         cycle = self._running
         if cycle is None or self.flow.write_paused or not cycle.keep_alive or cycle.disconnected:
             return False
-        self._log(status)
+        self._log(cycle.scope, status)
         self.transport.write(b"".join([STATUS_LINE[status], self._default_lines(cycle.scope), head, body]))
         cycle.response_started = cycle.response_complete = True
         cycle.message_event.set()
@@ -111,7 +119,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             self._running.disconnected = True  # so that nobody waits for its answer
             return None
-        self._log(200)
+        self._log(self._running.scope, 200)
         self.connections.discard(self)
         self.flow.resume_reading()
         stream = Stream(self.transport, self.connections)
@@ -129,11 +137,12 @@ class HttpProtocol(HttpToolsProtocol):
             headers = [*headers, *scope[BESIDE]]
         return b"".join([b"%b: %b\r\n" % header for header in headers])
 
-    def _log(self, status: int) -> None:
+    def _log(self, scope: Any, status: int) -> None:
+        """`scope` is that of the request which is answered: the connection's own is the newest one's."""
         if self.access_log:
-            client, path = get_client_addr(self.scope), get_path_with_query_string(self.scope)
+            client, path = get_client_addr(scope), get_path_with_query_string(scope)
             line = '%s - "%s %s HTTP/%s" %d'
-            self.access_logger.info(line, client, self.scope["method"], path, self.scope["http_version"], status)
+            self.access_logger.info(line, client, scope["method"], path, scope["http_version"], status)
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):

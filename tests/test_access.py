@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
@@ -32,6 +33,7 @@ from gateway.access.hosts import Hosts, name_of
 from gateway.access.keys import KeyFileError, read_keys
 from gateway.access.origins import Origins
 from gateway.access.proxies import USER, Proxies
+from gateway.access.tickets import Tickets
 from gateway.access.tokens import TokenError, Tokens, UnknownKeyError
 from tests.harness import Backend, Gateway, until
 
@@ -93,6 +95,7 @@ def raw(port: int, head: str) -> bytes:
         ("", False),
         ("a b", False),
         ("[::1", False),
+        ("localhost:123456", False),
     ],
 )
 def test_which_hosts_are_ours(host: str, ours: bool) -> None:
@@ -225,6 +228,10 @@ def test_foreign_pages_change_nothing_at_the_backend(start: Start) -> None:
         answer = httpx.request(method, f"{one.url}/x", headers={"Origin": "https://evil.example"})
         assert (answer.status_code, "method" in answer.json()) == (403, False)
         assert httpx.request(method, f"{one.url}/x", headers={"Origin": "http://localhost:1"}).status_code == 200
+    read = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors"}
+    assert httpx.get(f"{one.url}/api/transactions/import?files=a", headers=read).status_code == 403
+    frame = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"}
+    assert httpx.get(f"{one.url}/api/transactions/import?files=a", headers=frame).status_code == 403
     image = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}  # an import is started by GET
     assert httpx.get(f"{one.url}/api/transactions/import?files=a", headers=image).status_code == 403
     assert httpx.get(f"{one.url}/x", headers={**image, "Sec-Fetch-Mode": "navigate"}).status_code == 200
@@ -290,6 +297,7 @@ def with_public_key(parts: bytes) -> bytes:
         token(PRIVATE_RSA, "RS256", exp=None),
         token(PRIVATE_RSA, "RS256", exp=time.time() - 60),
         token(PRIVATE_RSA, "RS256", exp="tomorrow"),
+        token(PRIVATE_RSA, "RS256", exp="4000000000", aud="us", iss="idp"),
         token(PRIVATE_RSA, "RS256", nbf=time.time() + 60),
         token(PRIVATE_RSA, "RS256", aud="others", iss="idp"),
         token(PRIVATE_RSA, "RS256", aud="us", iss="others"),
@@ -464,6 +472,10 @@ def test_what_is_passed_on_needs_its_scope(start: Start) -> None:
     one = start("--upstream", backend.url, "--upstream-tasks", "off", env={"GATEWAY_AUTH_SECRET": SECRET})
     assert one.get("/any").status_code == 401
     assert httpx.post(f"{one.url}/").status_code == 401
+    asks = {"Access-Control-Request-Method": "POST"}
+    assert httpx.options(f"{one.url}/x?access_token=a", headers=asks).status_code == 401
+    page = httpx.options(f"{one.url}/x", headers={**asks, "Origin": "http://localhost:1"})
+    assert (page.status_code, page.content) == (204, b"")  # answered here: nobody's word reaches the backend
     assert one.get("/any", **bearer(token())).status_code == 403
     assert one.get("/any?access_token=" + token(scope="upstream") + "&a=b").json()["path"] == "/any?a=b"
     with pytest.raises(InvalidStatus) as refused:
@@ -521,6 +533,25 @@ def test_a_ticket_is_taken_once(guarded: Gateway) -> None:
     assert guarded.get("/api/v1/tasks", **bearer(reply["ticket"])).status_code == 401  # and a ticket no token
 
 
+def test_a_ticket_lives_no_longer_than_its_token(tmp_path: Path) -> None:
+    tickets = Tickets(tmp_path)
+    ended = Grant(tasks=frozenset({"*"}), until=time.time() - 1)
+    with pytest.raises(TokenError):
+        tickets.take(tickets.make(ended))
+    assert tickets.take(tickets.make(Grant(until=time.time() + 60))).until < time.time() + 61
+
+
+def test_trailers_are_no_headers(guarded: Gateway) -> None:
+    head = "GET /api/v1/tasks HTTP/1.1\nTransfer-Encoding: chunked\nConnection: close\n"
+    late = f"\n0\nAuthorization: Bearer {MINE}\n\n"
+    assert raw(guarded.port, f"{head}Host: localhost\n{late}").startswith(b"HTTP/1.1 401 ")
+    assert raw(guarded.port, f"{head}\n0\nHost: localhost\n\n").startswith(b"HTTP/1.1 400 ")
+    many = "".join(f"x{n}: {'y' * 8_000}\n" for n in range(20))
+    with contextlib.suppress(ConnectionError):
+        raw(guarded.port, f"{head}Host: localhost\n\n0\n{many}")
+    assert guarded.get("/healthz").status_code == 200
+
+
 def test_a_ticket_is_taken_once_by_all_workers(start: Start) -> None:
     one = start("--workers", "2", env={"GATEWAY_AUTH_SECRET": SECRET})
     for _ in range(2):
@@ -537,8 +568,16 @@ def test_secrets_in_urls_are_not_logged(start: Start) -> None:
     with one.sse(f"/api/v1/tasks?access_token={made}&limit=8") as events:
         assert next(events).event == "synced"
     assert one.get(f"/api/v1/tasks?limit=9&access_token={made[:-3]}").status_code == 401
+    assert one.get(f"/api/v1/tasks?access_token={made}", Host="evil.example").status_code == 421
+    with socket.create_connection(("127.0.0.1", one.port), 5) as s:  # the next one has only begun to come
+        head = f"GET /api/v1/tasks?limit=6&access_token={made} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        s.sendall(head.encode() + b"GET /api/v1/ta")
+        assert s.recv(12) == b"HTTP/1.1 200"
+        s.sendall(f"sks?access_token={made} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        s.recv(65_536)
     until(lambda: all(f"limit={n}" in "".join(one.lines) for n in (7, 8, 9)))
     assert made[:40] not in "".join(one.lines)
+    assert not [line for line in one.lines if "Error" in line]
 
 
 # When it ends

@@ -31,6 +31,7 @@ log = logging.getLogger("gateway.access")
 TICKET_URL = "/auth/ticket"
 _PUBLIC = frozenset({"/", "/healthz", "/readyz"})
 _IN_URL = (b"access_token", b"ticket")
+_SECRETS = "gateway.secrets"
 
 
 class Authority:
@@ -60,6 +61,10 @@ class Authority:
                 await stack.enter_async_context(self._revocations.running())
             yield
 
+    def take_secrets(self, scope: Scope) -> None:
+        """Takes what is secret out of a URL, before anything else looks at it."""
+        take_secrets(scope)
+
     def asks_first_message(self, scope: Scope) -> bool:
         """Whether a WebSocket that was let in still has to say who it is."""
         return scope["type"] == "websocket" and grant_of(scope) is NOTHING
@@ -75,13 +80,12 @@ class Authority:
         A WebSocket without any token is let in without a grant: its first message has to bring one.
         """
         set_grant(scope, NOTHING)
-        if is_preflight(scope):  # browsers send nobody's token with one
+        if is_preflight(scope):  # browsers send nobody's token with one, and it is answered here
             return None
-        in_url = _taken_from_url(scope)
         if not passed_on and (scope["path"] in _PUBLIC or scope["path"].startswith("/static/")):
             return None
         try:
-            grant = await self._grant(scope, in_url)
+            grant = await self._grant(scope, scope.get(_SECRETS, {}))
         except TooManyError as error:
             return Refusal(429, str(error), error.wait)
         except TokenError as error:
@@ -159,11 +163,11 @@ def _is_private(scope: Scope) -> bool:
         return False
 
 
-def _taken_from_url(scope: Scope) -> dict[bytes, str]:
-    """The secrets in a URL, taken out of it: they are neither logged nor passed on."""
+def take_secrets(scope: Scope) -> None:
+    """Takes the secrets out of a URL, before anything else is done: they are neither logged nor passed on."""
     query: bytes = scope["query_string"]
     if b"ticket=" not in query and b"access_token=" not in query:
-        return {}
+        return
     kept, taken = [], {}
     for part in query.split(b"&"):
         name, _, value = part.partition(b"=")
@@ -172,4 +176,4 @@ def _taken_from_url(scope: Scope) -> dict[bytes, str]:
         else:
             kept.append(part)
     scope["query_string"] = b"&".join(kept)
-    return taken
+    scope[_SECRETS] = taken

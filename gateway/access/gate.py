@@ -49,15 +49,16 @@ class Gate:
             return refusal
         if not origin:
             return _FOREIGN if passed_on and _is_embedded(scope) else None
-        return self._from_page(scope, origin.decode("latin-1").lower(), (host or b"").decode("latin-1"))
+        acts = passed_on or scope["type"] == "websocket" or scope["method"] not in _SAFE or is_preflight(scope)
+        return self._from_page(scope, origin.decode("latin-1").lower(), (host or b"").decode("latin-1"), acts=acts)
 
-    def _from_page(self, scope: Scope, origin: str, host: str) -> Refusal | None:
+    def _from_page(self, scope: Scope, origin: str, host: str, *, acts: bool) -> Refusal | None:
+        """`acts`: it may change something, or open a WebSocket; even a GET may at the backend."""
         trusted = self._origins.trusts(origin, scope, host)
         scope[BESIDE] = self._origins.headers(origin, trusted=trusted)
         scope[UNTRUSTED] = not trusted
         if trusted or self._any:
             return None
-        acts = scope["type"] == "websocket" or scope["method"] not in _SAFE or is_preflight(scope)
         return _FOREIGN if acts else None
 
     def _called_wrongly(self, scope: Scope, host: bytes | None) -> Refusal | None:
@@ -69,9 +70,10 @@ class Gate:
 
 
 def _is_embedded(scope: Scope) -> bool:
-    """Whether a foreign page has a browser fetch this unseen, as an image, say: the documents start imports by GET."""
+    """Whether a foreign page has a browser fetch this unseen, as an image or a frame: imports are started by GET."""
     headers = Headers(scope=scope)
-    return headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate"
+    followed = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest", "document") == "document"
+    return headers.get("sec-fetch-site") == "cross-site" and not followed
 
 
 def beside(scope: Scope, send: Send) -> Send:

@@ -9,7 +9,7 @@ from starlette.types import Scope
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 _ANY = frozenset({"0.0.0.0", "::", "[::]", "*"})  # noqa: S104 - these are looked for, not bound
-_NAME = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]/@]+?)\.?(?::\d*)?", re.IGNORECASE)
+_NAME = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]/@]+?)\.?(?::\d{0,5})?", re.IGNORECASE)
 
 MOST_KNOWN = 1_000
 """So many Host headers are remembered as right."""
@@ -31,7 +31,7 @@ class Hosts:
         name = name_of(host.decode("latin-1"))
         if name not in self._names:
             return _is_address(name, scope)  # true of this connection only
-        if len(self.known) < MOST_KNOWN:
+        if len(self.known) < MOST_KNOWN and len(host) < 300:
             self.known.add(host)
         return True
 

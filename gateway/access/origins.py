@@ -59,7 +59,10 @@ def preflight(scope: Scope, methods: bytes) -> Reply:
 
 
 def is_preflight(scope: Scope) -> bool:
-    return scope["type"] == "http" and scope["method"] == "OPTIONS" and bool(requested_method(scope))
+    """Only pages send them: one without Origin is none."""
+    if scope["type"] != "http" or scope["method"] != "OPTIONS":
+        return False
+    return bool(requested_method(scope)) and any(name == b"origin" for name, _ in scope["headers"])
 
 
 def requested_method(scope: Scope) -> str:

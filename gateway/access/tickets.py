@@ -29,7 +29,7 @@ class Tickets:
         """A ticket that is good for what a grant is good for."""
         claims = {
             "aud": _AUDIENCE,
-            "exp": int(time.time()) + SECONDS,
+            "exp": min(time.time() + SECONDS, grant.until),
             "once": secrets.token_hex(16),
             "sub": grant.subject,
             "tasks": sorted(grant.tasks),
@@ -45,6 +45,8 @@ class Tickets:
             claims = jwt.decode(ticket, self._key, algorithms=["HS256"], audience=_AUDIENCE)
         except (jwt.PyJWTError, ValueError, RecursionError):
             raise TokenError("The ticket is not good any more") from None
+        if claims["until"] < time.time():  # a ticket lives no longer than what it was made for
+            raise TokenError("The token has expired")
         self._sweep()
         try:
             with (self._folder / claims["once"]).open("x"):

@@ -95,4 +95,6 @@ class Tokens:
             raise TokenError("The token has expired") from None
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
             raise TokenError("The token is not good here") from None
+        if not isinstance(claims["exp"], int | float):  # some take a string for a number
+            raise TokenError("The token is not good here")
         return grant_for(claims, self._default_tasks)

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from multidict import CIMultiDict
 from starlette.types import Scope
 
+from gateway.access.proxies import USER
 from gateway.transports.reply import Header
 
 HOP_BY_HOP = frozenset(
@@ -35,20 +36,24 @@ class Introduction:
     """What the backend is told of a client: as which Host it was called, and who asked.
 
     `forwarded`: "x" for X-Forwarded-For, -Host and -Proto, "rfc7239" for Forwarded, "both", or "off" to pass on what
-    came and add nothing.
+    came and add nothing. `user_header` comes from a trusted proxy or is dropped.
     """
 
-    def __init__(self, host: str, forwarded: str) -> None:
+    def __init__(self, host: str, forwarded: str, user_header: str = "") -> None:
         self._host = host
         self._x = forwarded in {"x", "both"}
         self._rfc = forwarded in {"rfc7239", "both"}
         own = (_X_FORWARDED if self._x else set()) | ({b"forwarded"} if self._rfc else set())
         self._dropped = HOP_BY_HOP | _OURS | own
+        self._from_nobody = self._dropped | {user_header.lower().encode("latin-1")}
 
     def of(self, scope: Scope) -> CIMultiDict[str]:
         """A request's headers as the backend gets them. Each hop adds itself to those before it."""
         headers: list[Header] = scope["headers"]
-        kept = [(n.decode("latin-1"), v.decode("latin-1")) for n, v in end_to_end(headers, self._dropped)]
+        kept = [
+            (n.decode("latin-1"), v.decode("latin-1"))
+            for n, v in end_to_end(headers, self._dropped if USER in scope else self._from_nobody)
+        ]
         client = scope["client"][0] if scope["client"] else "unknown"
         proto = "https" if scope["scheme"] in {"https", "wss"} else "http"
         host = next((value.decode("latin-1") for name, value in headers if name == b"host"), "")

@@ -45,6 +45,7 @@ class Upstream:
         *,
         host: str = "",
         forwarded: str = "x",
+        user_header: str = "",
         connect: float = 5,
         idle: float = 300,
         max_message: int = 65_536,
@@ -53,7 +54,7 @@ class Upstream:
         self._learn = learn
         self._target = str(self._base.origin()) + self._base.raw_path.rstrip("/")
         host = host or self._base.raw_authority
-        self._introduction = Introduction(host, forwarded)
+        self._introduction = Introduction(host, forwarded, user_header)
         self._home = kickoff.Home(self._base, host)
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=idle)
         self._max_message = max_message
