@@ -114,6 +114,8 @@ class Poller:
             return True
         if self._interest.is_wanted(self.names, by_name=not self._told):  # nobody else waits for what may never be
             return False
+        if self._answered == -math.inf:  # who asked waits for the first answer, however late it is asked for
+            return False
         until = self._until
         if not self._told and self._unknown < math.inf:
             until = min(until, self._answered + CACHED * self._interval)
