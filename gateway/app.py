@@ -134,13 +134,13 @@ def _authority(engine: Engine) -> "Authority | None":
 
 def _upstream(engine: Engine) -> "Upstream | None":
     settings = engine.settings
-    if not settings.upstream or not engine.backend:
+    if not settings.upstream:
         return None
     from gateway.upstream.passing import Upstream  # noqa: PLC0415 - its client takes long to load, and most need none
 
     return Upstream(
         settings.upstream,
-        engine.backend.learn,
+        engine.backend.learn if engine.backend else _learns_nothing,
         host=settings.upstream_host,
         forwarded=settings.upstream_forwarded,
         user_header=settings.trusted_header,
@@ -148,6 +148,10 @@ def _upstream(engine: Engine) -> "Upstream | None":
         idle=settings.upstream_idle,
         max_message=settings.upstream_message,
     )
+
+
+def _learns_nothing(_id: str) -> None:
+    """At an edge: its source will tell of the task."""
 
 
 def create_app(settings: Settings | None = None) -> Gateway:

@@ -44,7 +44,7 @@ def serve(**given: Any) -> None:
     """Serve the Tasks folder of a data path."""
     settings = _settings(given)
     with _listening(settings) as sockets:
-        says = f"Serving {settings.data_path or settings.upstream} at {_urls(sockets, settings)}"
+        says = f"Serving {_what(settings)} at {_urls(sockets, settings)}"
         if settings.workers > 1:
             process.serve_with_workers(settings, sockets, says)
         else:
@@ -247,6 +247,15 @@ def _listening(settings: Settings) -> Iterator[list[socket.socket]]:
         close(sockets)
 
 
+def _what(settings: Settings) -> str:
+    """What is served, without what is secret in it."""
+    if settings.source or settings.data_path or settings.polls_backend or not settings.broker:
+        return str(settings.source or settings.data_path or settings.upstream)
+    from gateway.broker.connection import shown  # noqa: PLC0415 - most need no Redis
+
+    return shown(settings.broker)
+
+
 def _urls(sockets: list[socket.socket], settings: Settings) -> str:
     """The URLs to open, one for each port and address; `localhost` where that is both."""
     scheme = "https" if settings.tls_cert else "http"
@@ -281,8 +290,8 @@ def _options(command: Callable[..., None], *leave_out: str) -> None:
     command.__signature__ = inspect.Signature([*own, *fields])  # type: ignore[attr-defined]
 
 
-_options(serve, "auth_secret", "auth_folder")  # a secret on a command line can be seen by others
-_options(demo, "data_path", "workers", "upstream", "auth_secret", "auth_folder")
+_options(serve, "auth_secret", "auth_folder", "source_token")  # a secret on a command line can be seen by others
+_options(demo, "data_path", "workers", "upstream", "auth_secret", "auth_folder", "source", "source_token")
 
 
 def main() -> None:

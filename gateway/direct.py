@@ -14,7 +14,7 @@ from websockets.frames import Opcode
 from websockets.protocol import SERVER, State
 from websockets.protocol import Protocol as Parser
 
-from gateway.wire import LAST_CHUNK, frame, frames
+from gateway.framing import LAST_CHUNK, frame, frames
 
 EXTENSION = "gateway.direct"
 """Where a scope holds the connection that it came from, for an answer that needs nothing more of ASGI."""

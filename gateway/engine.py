@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from gateway.access.grants import EVERYTHING, Grant
 from gateway.hub import Hub
@@ -15,13 +15,26 @@ from gateway.outlets import Bell
 from gateway.settings import Settings
 from gateway.sources.answers import AnswerError
 from gateway.sources.folder import Folder
+from gateway.sources.replica import Replica
 from gateway.store import Event, Store
 from gateway.subscription import Subscription
-from gateway.tasks import is_id, spellings
+from gateway.tasks import is_id, is_name, spellings
 from gateway.wire import Silence
 
 if TYPE_CHECKING:
+    from gateway.broker.edge import Edge
+    from gateway.broker.publisher import Publisher
     from gateway.sources.backend import Backend
+
+
+class Remote(Protocol):
+    """A source that cannot be looked at whenever somebody asks: what it said last counts."""
+
+    def look(self, id: str) -> Event | None: ...
+    def newest(self) -> list[tuple[int, str]]: ...
+    def is_fresh(self, id: str) -> bool: ...
+    async def freshen(self, id: str) -> AnswerError | None: ...
+
 
 _SILENCE = Silence()
 
@@ -31,7 +44,7 @@ class Engine:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.store = Store(limit=settings.recent_tasks, max_bytes=settings.recent_bytes)
+        self.store = Store(limit=settings.recent_tasks, max_bytes=settings.recent_bytes, copied=settings.copies)
         self.hub = Hub(
             self.store,
             lambda flush: asyncio.get_running_loop().call_soon(flush),
@@ -45,6 +58,10 @@ class Engine:
         self.revoked: frozenset[str] = frozenset()
         self.folder = self._folder(settings)
         self.backend = self._backend(settings)
+        self.replica = self._replica(settings)
+        self.remote: Remote | None = self.backend or self.replica
+        self.edge = self._edge(settings)
+        self.publisher = self._publisher(settings)
 
     def _folder(self, settings: Settings) -> Folder | None:
         if not settings.data_path:
@@ -63,7 +80,7 @@ class Engine:
         )
 
     def _backend(self, settings: Settings) -> "Backend | None":
-        if not settings.upstream:
+        if not settings.upstream or settings.copies:
             return None
         from gateway.sources.backend import Backend  # noqa: PLC0415 - its client takes long to load, and most need none
 
@@ -82,12 +99,46 @@ class Engine:
             recent=settings.recent,
         )
 
+    def _replica(self, settings: Settings) -> Replica | None:
+        if not settings.copies:
+            return None
+        return Replica(self.store, self.hub, space=settings.namespace, recent=settings.recent)
+
+    def _edge(self, settings: Settings) -> "Edge | None":
+        if not (self.replica and settings.broker):
+            return None
+        from gateway.broker.edge import Edge  # noqa: PLC0415 - most need no Redis
+
+        return Edge(settings.broker, settings.broker_name, self.replica)
+
+    def _publisher(self, settings: Settings) -> "Publisher | None":
+        if self.replica or not settings.broker:
+            return None
+        from gateway.broker.publisher import Publisher  # noqa: PLC0415 - most need no Redis
+        from gateway.broker.term import Bounds  # noqa: PLC0415
+
+        return Publisher(
+            settings.broker,
+            settings.broker_name,
+            settings.namespace,
+            self.hub,
+            exists=lambda task: self.look(task) is not None,
+            ready=self.folder.scanned if self.folder else None,
+            bounds=Bounds(
+                history=settings.broker_history,
+                entries=settings.broker_entries,
+                keep=settings.broker_keep,
+                tasks=settings.broker_tasks,
+                bytes=settings.broker_bytes,
+            ),
+        )
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        async with asyncio.TaskGroup() as group, AsyncExitStack() as sources:
-            for source in (self.folder, self.backend):
-                if source:
-                    await sources.enter_async_context(source.running())
+        async with asyncio.TaskGroup() as group, AsyncExitStack() as parts:
+            for part in (self.folder, self.backend, self.edge, self.publisher):
+                if part:
+                    await parts.enter_async_context(part.running())
             beating = group.create_task(self._beat())
             try:
                 yield
@@ -112,44 +163,51 @@ class Engine:
     def is_good(self, grant: Grant) -> bool:
         return grant.until > time.time() and not grant.is_in(self.revoked)
 
-    async def started(self) -> None:
-        """Waits until what was there at the start is known."""
+    async def started(self, cursor: str | None = None) -> None:
+        """Waits until what was there at the start is known, and no older than what a client with that cursor has seen.
+
+        Raises AnswerError where that cannot be had.
+        """
         if self.folder:
             await self.folder.scanned.wait()
+        if self.replica:
+            await self.replica.started()
+            if cursor:
+                await self.replica.settle(cursor)
 
     def look(self, id: str) -> Event | None:
         """What there is of a task under this id; its file counts before what its backend says."""
         event = self.folder.look(id) if self.folder else None
-        return event or (self.backend.look(id) if self.backend else None)
+        return event or (self.remote.look(id) if self.remote else None)
 
     def find(self, id: str) -> Event | None:
         """What there is of a task, under whichever spelling of the id its file has."""
         if self.store.get(id) and (event := self.look(id)):  # what the store knows is an id
             return event
-        if not is_id(id):
+        if not is_name(id):
             return None
-        if self.folder:
+        if self.folder and is_id(id):
             for name in spellings(id):
                 if event := self.folder.look(name):
                     return event
-        return self.backend.look(id) if self.backend else None
+        return self.remote.look(id) if self.remote else None
 
     def is_fresh(self, id: str) -> bool:
         """Whether what `find` knows can be answered with, or the backend has to be asked before."""
-        return self.backend is None or not is_id(id) or self.backend.is_fresh(id)
+        return self.remote is None or not is_name(id) or self.remote.is_fresh(id)
 
     async def freshen(self, ids: Iterable[str]) -> list[AnswerError]:
         """Asks the backend for what is not fresh. Returns its failures, of those tasks where nothing else is known."""
-        if not self.backend:
+        if not self.remote:
             return []
-        answers = await asyncio.gather(*[self.backend.freshen(id) for id in ids if not self.is_fresh(id)])
+        answers = await asyncio.gather(*[self.remote.freshen(id) for id in ids if not self.is_fresh(id)])
         return [error for error in answers if error]
 
     async def newest(self, count: int, after: tuple[int, str] | None = None) -> list[tuple[int, str]]:
         """The `count` tasks last changed, newest first, as `(nanoseconds, id)`; those after `after` in that order."""
         rows = await self.folder.newest(count, after) if self.folder else []
-        if self.backend:
-            rows += [row for row in self.backend.newest() if after is None or row < after]
+        if self.remote:
+            rows += [row for row in self.remote.newest() if after is None or row < after]
             rows = heapq.nlargest(count, rows)
         return rows
 
@@ -159,7 +217,7 @@ class Engine:
     ) -> AsyncIterator[Bell]:
         """A bell that rings when one of the tasks changes, or any where None are named; for so long."""
         bell = Bell(seconds)
-        names = None if ids is None else [name for id in ids if is_id(id) for name in spellings(id)]
+        names = None if ids is None else [name for id in ids if is_name(id) for name in spellings(id)]
         subscription = Subscription(_SILENCE, bell, ids=names, grant=grant)
         self.hub.subscribe(subscription, self.store.cursor(self.store.head))
         try:
@@ -170,7 +228,7 @@ class Engine:
     async def appears(self, id: str, seconds: float) -> Event | None:
         """What there is of a task; waits that long for its file to come, or to become whole."""
         event = self.find(id)
-        if is_id(id) and not (event and event.settled):
+        if is_name(id) and not (event and event.settled):
             async with self.listening([id], seconds) as bell:
                 event = self.find(id)
                 while not (event and event.settled) and await bell.heard():

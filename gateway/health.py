@@ -8,6 +8,7 @@ from gateway.settings import Settings
 from gateway.sources.folder import Folder
 
 if TYPE_CHECKING:
+    from gateway.broker.publisher import Publisher
     from gateway.sources.backend import Backend
 
 STALLED = 1.0
@@ -23,6 +24,8 @@ def checks(engine: Engine) -> Checks:
     return {
         **(_folder(engine.folder, engine.settings) if engine.folder else {}),
         **(_backend(engine.backend) if engine.backend else {}),
+        **({"source": (not engine.replica.stale, engine.replica.trouble or "up to date")} if engine.replica else {}),
+        **(_publisher(engine.publisher) if engine.publisher else {}),
         "loop": (late < STALLED, f"{max(late, 0):.3f} s late"),
     }
 
@@ -47,6 +50,11 @@ def _backend(backend: "Backend") -> Checks:
     """Also well while nothing is polled: nobody would find out that it is well again."""
     error = backend.asking.error if backend.polled else None
     return {"backend": (error is None, str(error) if error else f"{backend.polled} tasks polled")}
+
+
+def _publisher(publisher: "Publisher") -> Checks:
+    """Well, too, while the broker is away: this gateway's own clients miss nothing."""
+    return {"broker": (True, publisher.trouble or ("publishing" if publisher.leads else "another gateway publishes"))}
 
 
 def ready(engine: Engine) -> tuple[bool, dict[str, Any]]:

@@ -40,6 +40,8 @@ class Hub:
         self._beats = 0
         self._unfiltered = 0  # subscriptions that want everything
         self._orphans: dict[Subscription, float] = {}  # their task is gone: when they are given up
+        self._ahead: dict[Subscription, None] = {}  # they have seen more, at another edge: they wait here
+        self._stale = False
         self._limited: dict[Subscription, None] = {}  # whose grant can end
         self._pages = Pages(store)
         self._write_deadline = write_deadline
@@ -98,6 +100,7 @@ class Hub:
             del self.peers[sub.peer]
         self._leave_group(sub)
         self._orphans.pop(sub, None)
+        self._ahead.pop(sub, None)
         self._limited.pop(sub, None)
         for id in sub.places or ():
             self._drop(id, sub)
@@ -118,6 +121,7 @@ class Hub:
             sub.outlet.write(sub.encoding.reset())
         for id in ids:
             sub.places[id] = place or 0
+            sub.place = max(sub.place, sub.places[id])
             self._by_id[id][sub] = None
         self._give(sub, list(first))
         self._resume(sub)
@@ -150,8 +154,13 @@ class Hub:
     def flush(self) -> None:
         """One pass: gives all live subscriptions what was published since the last."""
         events, self._pending = self._pending, []
-        if not events:
-            return
+        if events:
+            self._pass_on(events)
+        for sub in [sub for sub in self._ahead if sub.place <= self._store.head]:
+            del self._ahead[sub]
+            self._resume(sub)
+
+    def _pass_on(self, events: list[Event]) -> None:
         self._pages.forget()
         for (encoding, view), subs in list(self._everything.items()):
             shown = events if view is None else [event for event in events if view.sees(event.id)]
@@ -226,12 +235,20 @@ class Hub:
         self.flush()
         if sub.live or sub not in self._slots[sub.slot]:
             return
+        if sub.place > self._store.head:
+            self._ahead[sub] = None
+            return
         sub.stalled = self._beats
         if not (self._catch_up(sub) if sub.places is None else self._catch_up_own(sub)):
             return
         if not sub.synced:
             sub.synced = True
-            sub.outlet.write(sub.encoding.synced(self._store.cursor(self._store.head)))
+            sub.outlet.write(sub.encoding.synced(self._store.cursor(self._store.head), self._store.floor))
+            if self._stale:
+                sub.outlet.write(sub.encoding.notice("stale"))
+        if sub.ends is not None and self._has_all(sub):
+            self._close(sub, DONE)
+            return
         sub.live = True
         if sub.places is None:
             self._everything[_group(sub)][sub] = None
@@ -269,6 +286,37 @@ class Hub:
             if sub not in self._slots[sub.slot]:
                 return False
         return True
+
+    def _has_all(self, sub: Subscription) -> bool:
+        """Whether it was told at another edge that its tasks are final."""
+        found = [self._store.get(id) for id in sub.places or ()]
+        return self._store.copied and all(e and e.task and e.task.final and e.offset <= sub.place for e in found)
+
+    # What all have to know
+
+    def restart(self) -> None:
+        """The store's order is another one: all begin anew."""
+        self._pending.clear()
+        self._pages.forget()
+        self._ahead.clear()
+        for sub in [sub for slot in self._slots for sub in slot]:
+            sub.live = False
+            self._leave_group(sub)
+            self._reset(sub)
+        for sub in [sub for slot in self._slots for sub in slot]:
+            if sub.ends is not None:
+                self._give(sub, [Event(0, Kind.GONE, id) for id in sub.places or () if not self._store.of(id)])
+            self._resume(sub)
+
+    def set_stale(self, stale: bool) -> None:
+        """Whether what is told may be old: those who follow the collection are to know."""
+        if stale == self._stale:
+            return
+        self._stale = stale
+        for slot in self._slots:
+            for sub in slot:
+                if sub.synced:
+                    sub.outlet.write(sub.encoding.notice("stale" if stale else "fresh"))
 
     # Time
 

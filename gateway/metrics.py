@@ -12,8 +12,10 @@ from prometheus_client.registry import Collector
 from gateway.engine import Engine
 from gateway.health import checks
 from gateway.sources.folder import Folder
+from gateway.sources.replica import Replica
 
 if TYPE_CHECKING:
+    from gateway.broker.publisher import Publisher
     from gateway.sources.backend import Backend
 
 
@@ -52,6 +54,10 @@ class EngineCollector(Collector):
             yield from _of_folder(self._engine.folder)
         if self._engine.backend:
             yield from _of_backend(self._engine.backend)
+        if self._engine.replica:
+            yield from _of_replica(self._engine.replica)
+        if self._engine.publisher:
+            yield from _of_publisher(self._engine.publisher)
 
 
 def _of_folder(folder: Folder) -> Iterator[Metric]:
@@ -72,6 +78,27 @@ def _of_backend(backend: "Backend") -> Iterator[Metric]:
     yield GaugeMetricFamily("gateway_polled_tasks", "Tasks polled at the backend", value=backend.polled)
     outcomes = backend.asking.outcomes.items()
     yield _labelled(CounterMetricFamily, "backend_polls", "Polls of the backend", ["outcome"], outcomes)
+
+
+def _of_replica(replica: Replica) -> Iterator[Metric]:
+    yield GaugeMetricFamily("gateway_stale", "1 while the source cannot be reached", value=float(replica.stale))
+    yield CounterMetricFamily("gateway_snapshots", "Whole states taken from the source", value=replica.snapshots)
+    yield CounterMetricFamily("gateway_unreadable_records", "Records that made no sense", value=replica.unreadable)
+
+
+def _of_publisher(publisher: "Publisher") -> Iterator[Metric]:
+    up = float(not publisher.trouble)
+    yield GaugeMetricFamily("gateway_broker_up", "1 while the broker can be written to", value=up)
+    yield GaugeMetricFamily("gateway_broker_leads", "1 where this gateway publishes", value=float(publisher.leads))
+    yield CounterMetricFamily("gateway_broker_published", "Changes written to the broker", value=publisher.published)
+    if held := publisher.held:
+        for name, help, value in (
+            ("stream_bytes", "Memory of the broker's stream", held.stream_bytes),
+            ("task_bytes", "Memory of the tasks that the broker holds", held.task_bytes),
+            ("entries", "Changes in the broker's stream", held.entries),
+            ("tasks", "Tasks that the broker holds", held.tasks),
+        ):
+            yield GaugeMetricFamily(f"gateway_broker_{name}", help, value=value)
 
 
 def _labelled(

@@ -40,9 +40,13 @@ class Pages:
             return known
         events = self._store.since(sub.place, PAGE)
         end = events[-1].offset if events else self._store.head
-        shown = [e for e in events if e.offset > snapshot or (e.kind is not Kind.GONE and not _older(e, sub.oldest))]
+        shown = [
+            e
+            for e in events
+            if e.offset > snapshot or (e.kind is not Kind.GONE and not _older(e, sub.oldest)) or sub.encoding.copies
+        ]
         shown = shown if view is None else [e for e in shown if view.sees(e.id)]
-        skipped = 0 if snapshot else end - sub.place - len(events)
+        skipped = 0 if snapshot else self._store.count(sub.place, end) - len(events)
         page = Page(sub.encoding.block(shown, self._store.epoch), end, len(shown), skipped)
         if not sub.oldest:
             self._made[key] = page

@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.certificate import Certificate
+from gateway.tasks import is_space
 
 DOCUMENTED = ["localhost:8080", "localhost:8006"]
 """Where the documented backends listen, and the documented clients call."""
@@ -80,6 +81,24 @@ class Settings(BaseSettings):
     )
     upstream_interval: float = Field(1, ge=0.05, le=60, description="Seconds between two polls of a task, about.")
     upstream_polls: int = Field(32, ge=1, description="Most polls of the backend at once.")
+    broker: str | None = Field(
+        None,
+        repr=False,
+        description="URL of a Redis: published to with a data path, without one the source of what is served.",
+    )
+    broker_name: str = Field("gateway", pattern=r"^[^{}\s]+$", description="What its keys begin with.")
+    broker_history: float = Field(3_600, gt=0, description="Seconds that changes are kept in its stream.")
+    broker_entries: int = Field(50_000, ge=100, description="Most changes in its stream, about.")
+    broker_keep: float = Field(86_400, gt=0, description="Seconds that it keeps a task which changes no more.")
+    broker_tasks: int = Field(50_000, ge=1, description="Most tasks that it keeps.")
+    broker_bytes: int = Field(256 << 20, ge=1 << 20, description="Most bytes of it, about.")
+    namespace: str = Field(
+        "", description="What tells this backend's tasks from others' at the broker; an edge shows only those."
+    )
+    source: str | None = Field(
+        None, pattern=r"^https?://[^/?#@\s]+/?$", description="URL of another gateway, whose tasks are served."
+    )
+    source_token: SecretStr | None = Field(None, description="Token that it is shown.")
     workers: int = Field(1, ge=1, le=256, description="Processes that serve, each on the same addresses.")
     recent: float = Field(86_400, gt=0, description="Seconds for which an unchanged task stays in snapshots.")
     recent_tasks: int = Field(10_000, ge=1, description="Most tasks held in memory for snapshots.")
@@ -109,6 +128,34 @@ class Settings(BaseSettings):
     def asks(self) -> bool:
         """Whether clients are asked who they are."""
         return bool(self.auth_key or self.auth_secret or self.auth_jwks or self.trusted_header)
+
+    @property
+    def polls_backend(self) -> bool:
+        """Whether a backend is a source of tasks."""
+        return bool(self.upstream) and self.upstream_tasks != "off"
+
+    @property
+    def copies(self) -> bool:
+        """Whether what is served is another's order: at an edge."""
+        return bool(self.source or (self.broker and not self.data_path and not self.polls_backend))
+
+    @field_validator("broker")
+    @classmethod
+    def _is_redis(cls, url: str | None) -> str | None:
+        if url:
+            try:
+                from gateway.broker.connection import check  # noqa: PLC0415 - most need no Redis
+            except ImportError:
+                raise ValueError("needs redis: pip install 'task-gateway[redis]'") from None
+            check(url)
+        return url
+
+    @field_validator("namespace")
+    @classmethod
+    def _is_space(cls, space: str) -> str:
+        if space and not is_space(space):
+            raise ValueError("must be up to 40 letters, digits, dots, dashes and underscores")
+        return space
 
     @field_validator("bind", "allowed_host", "cors_origin", "auth_tasks", "trusted_proxy", mode="before")
     @classmethod
@@ -160,6 +207,10 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _has_a_source(self) -> "Settings":
-        if not self.data_path and (not self.upstream or self.upstream_tasks == "off"):
-            raise ValueError("--data-path (GATEWAY_DATA_PATH): is needed, or --upstream with tasks to poll")
+        if not (self.data_path or self.polls_backend or self.broker or self.source):
+            raise ValueError(
+                "--data-path (GATEWAY_DATA_PATH): is needed, or --upstream with tasks to poll, --broker or --source"
+            )
+        if self.source and (self.data_path or self.polls_backend or self.broker):
+            raise ValueError("--source: is the only source of tasks where it is given (--upstream-tasks off)")
         return self

@@ -51,14 +51,23 @@ class Store:
 
     Holds at most `limit` tasks of together `max_bytes`; the longest unchanged give way. An `INVALID` stands beside
     the last good state of its task until a whole file or a deletion takes it away.
+
+    A `copied` one keeps another's order: its changes come with the offsets that they have there (`at`, ascending), and
+    a cursor may be from somebody who is further on.
     """
 
-    def __init__(self, *, limit: int = 10_000, max_bytes: int = 128 << 20, epoch: str | None = None) -> None:
-        self.epoch = epoch or secrets.token_hex(6)
-        self.head = 0
-        self.floor = 0
+    def __init__(
+        self, *, limit: int = 10_000, max_bytes: int = 128 << 20, epoch: str | None = None, copied: bool = False
+    ) -> None:
+        self.copied = copied
         self._limit = limit
         self._max_bytes = max_bytes
+        self.restart(epoch or secrets.token_hex(6))
+
+    def restart(self, epoch: str, floor: int = 0) -> None:
+        """Forgets everything: another order begins, of which nothing is known up to `floor`."""
+        self.epoch = epoch
+        self.head = self.floor = floor
         self._bytes = 0
         self._tasks: OrderedDict[str, Event] = OrderedDict()
         self._faults: OrderedDict[str, Event] = OrderedDict()
@@ -96,6 +105,12 @@ class Store:
                     break
         return found
 
+    def count(self, after: int, upto: int) -> int:
+        """How many changes there were after one offset and up to another; where they are copied, at least."""
+        if not self.copied:
+            return upto - after
+        return bisect_right(self._offsets, upto) - bisect_right(self._offsets, after)
+
     def newest_first(self) -> Iterator[Event]:
         return reversed(self._tasks.values())
 
@@ -112,11 +127,14 @@ class Store:
         epoch, _, offset = cursor.rpartition("-")
         if epoch != self.epoch or not (offset.isascii() and offset.isdecimal()) or len(offset) > 19:
             return None
-        return int(offset) if self.floor <= int(offset) <= self.head else None
+        return int(offset) if self.floor <= int(offset) <= self.head or self._is_ahead(int(offset)) else None
+
+    def _is_ahead(self, offset: int) -> bool:
+        return self.copied and offset > self.head
 
     # What changes
 
-    def put(self, task: Task) -> Event | None:
+    def put(self, task: Task, *, at: int = 0) -> Event | None:
         """A whole state was read. None if it says nothing new."""
         before, fault = self._tasks.get(task.id), self._faults.pop(task.id, None)
         if before and before.task and before.task.tag == task.tag and not fault:
@@ -124,32 +142,36 @@ class Store:
         self._retire(self._tasks.pop(task.id, None))
         self._retire(fault)
         self._retire(self._gone.pop(task.id, None))
-        event = self._append(Event(self.head + 1, Kind.TASK, task.id, task))
+        event = self._append(Event(at or self.head + 1, Kind.TASK, task.id, task))
         self._tasks[task.id] = event
         while len(self._tasks) > self._limit or (self._bytes > self._max_bytes and len(self._tasks) > 1):
             self._forget(self._tasks)
         return event
 
-    def invalidate(self, id: str, error: str, *, still: Task | None = None) -> Event | None:
+    def invalidate(self, id: str, error: str, *, still: Task | None = None, at: int = 0) -> Event | None:
         """The file is there and cannot be shown. None if that was known."""
         before = self._faults.get(id)
         if before and before.error == error:
             return None
         self._retire(self._faults.pop(id, None))
         self._retire(self._gone.pop(id, None))
-        event = self._faults[id] = self._append(Event(self.head + 1, Kind.INVALID, id, error=error, still=still))
+        event = self._faults[id] = self._append(Event(at or self.head + 1, Kind.INVALID, id, error=error, still=still))
         if len(self._faults) > self._limit:
             self._forget(self._faults)
         return event
 
-    def remove(self, id: str) -> Event:
+    def remove(self, id: str, *, at: int = 0) -> Event:
         """The file was deleted."""
         for kept in (self._tasks, self._faults, self._gone):
             self._retire(kept.pop(id, None))
-        event = self._gone[id] = self._append(Event(self.head + 1, Kind.GONE, id))
+        event = self._gone[id] = self._append(Event(at or self.head + 1, Kind.GONE, id))
         if len(self._gone) > TOMBSTONES:
             self._forget(self._gone)
         return event
+
+    def advance(self, offset: int) -> None:
+        """All is known up to `offset`, also where that was no news."""
+        self.head = max(self.head, offset)
 
     def prune(self, before: int) -> None:
         """Forgets the tasks at the far end of the order that were last written before that time (unix ms)."""

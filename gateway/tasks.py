@@ -14,6 +14,7 @@ SUCCEEDED = frozenset({"success", "completed"})
 
 _BOM = b"\xef\xbb\xbf"
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*\ud800-\udfff]')
+_SPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 _DEVICE = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 _GUID = re.compile(r"(?i)[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}")
 _STAMP = re.compile(r"(?i)([a-z]{3})(-\d\d-\d\d_\d\d-\d\d-\d\d-)([ap]m)(-[0-9a-f]+)?")
@@ -71,16 +72,32 @@ def is_id(text: str) -> bool:
     )
 
 
+def is_name(text: str) -> bool:
+    """Whether a task can be called so: by its id, or, where there are several backends, `namespace:id`."""
+    space, colon, id = text.rpartition(":")
+    return is_id(id) and (not colon or is_space(space))
+
+
+def is_space(text: str) -> bool:
+    """Whether `text` can be the namespace of a backend."""
+    return bool(_SPACE.fullmatch(text))
+
+
 def looks_generated(id: str) -> bool:
     """Whether an id is made as backends make them: a GUID, or a time stamp (contract: "Ids")."""
     return bool(_GUID.fullmatch(id) or _STAMP.fullmatch(id))
 
 
-def spellings(id: str) -> tuple[str, ...]:
-    """The file names that `id` may stand for, as it is given first.
+def spellings(name: str) -> tuple[str, ...]:
+    """What a task may be called that is asked for as `name`, as it is given first.
 
     A GUID is taken with and without dashes, a time stamp id in either case (contract: "Ids").
     """
+    space, colon, id = name.rpartition(":")
+    return tuple([f"{space}:{found}" for found in _spellings(id)]) if colon else _spellings(id)
+
+
+def _spellings(id: str) -> tuple[str, ...]:
     found: tuple[str, ...] = (id,)
     if _GUID.fullmatch(id):
         plain = id.replace("-", "").lower()

@@ -5,13 +5,14 @@ makes of an event is made once. Frames follow the WHATWG "Server-sent events" ch
 """
 
 import random
-import struct
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import msgspec
 
 from gateway.dialects import ITEM, NOT_FOUND, TOO_LARGE, Dialect
+from gateway.framing import PONG, chunk, frames
+from gateway.records import record_of
 from gateway.store import Event, Kind
 
 _json = msgspec.json.encode
@@ -20,20 +21,23 @@ _json = msgspec.json.encode
 class Encoding(Protocol):
     """`block` joins the frames of many events; what it returns is shared and written as it is.
 
-    `direct` says the same with the framing of HTTP/1.1 or of WebSocket around it, for a bare connection.
+    `direct` says the same with the framing of HTTP/1.1 or of WebSocket around it, for a bare connection. One that
+    `copies` has deletions in its snapshots, too; `floor` is the offset up to which they are not known any more.
     """
 
     transport: str
     dialect: Dialect
     heartbeat: bytes
+    copies: bool
 
     @property
     def direct(self) -> "Encoding": ...
 
     def hello(self) -> bytes: ...
     def block(self, events: Iterable[Event], epoch: str) -> bytes: ...
-    def synced(self, cursor: str) -> bytes: ...
+    def synced(self, cursor: str, floor: int) -> bytes: ...
     def reset(self) -> bytes: ...
+    def notice(self, name: str) -> bytes: ...
     def farewell(self) -> bytes: ...
 
 
@@ -49,38 +53,21 @@ def _members(event: Event) -> bytes:
     return b'"id":%b' % _json(event.id)
 
 
-PONG = b"\x8a\x00"
-"""An unsolicited pong: a heartbeat that no client answers (RFC 6455, 5.5.3)."""
-
-
-def chunk(data: bytes) -> bytes:
-    """One chunk of a chunked body (RFC 9112, 7.1); nothing for nothing, because an empty chunk ends the body."""
-    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
-
-
-LAST_CHUNK = b"0\r\n\r\n"
-
-
-def frame(opcode: int, payload: bytes) -> bytes:
-    """A whole, unmasked WebSocket frame, as servers send it (RFC 6455, 5.2)."""
-    size = len(payload)
-    if size < 126:
-        return bytes((0x80 | opcode, size)) + payload
-    if size < 65_536:
-        return struct.pack("!BBH", 0x80 | opcode, 126, size) + payload
-    return struct.pack("!BBQ", 0x80 | opcode, 127, size) + payload
-
-
-def frames(lines: bytes) -> bytes:
-    """A text frame of each line."""
-    return b"".join([frame(0x1, line) for line in lines.splitlines()])
+def _place(dialect: Dialect, event: Event, epoch: str, *, ordered: bool) -> bytes:
+    """Where a client goes on after an event: the cursor on the collection, the tag on a single task."""
+    if dialect is ITEM:
+        return b"%b-%d" % (epoch.encode(), event.offset)
+    if not event.task:
+        return b""
+    tag = event.task.tag.encode()
+    return b"%b@%b-%d" % (tag, epoch.encode(), event.offset) if ordered and event.offset else tag
 
 
 class Enclosed:
     """Another encoding with a framing around each of its blocks: made once for all who share the block."""
 
     def __init__(self, inner: Encoding, enclose: Callable[[bytes], bytes], *, heartbeat: bytes | None = None) -> None:
-        self.transport, self.dialect = inner.transport, inner.dialect
+        self.transport, self.dialect, self.copies = inner.transport, inner.dialect, inner.copies
         self.heartbeat = enclose(inner.heartbeat) if heartbeat is None else heartbeat
         self.direct = self
         self._inner, self._enclose = inner, enclose
@@ -91,11 +78,14 @@ class Enclosed:
     def block(self, events: Iterable[Event], epoch: str) -> bytes:
         return self._enclose(self._inner.block(events, epoch))
 
-    def synced(self, cursor: str) -> bytes:
-        return self._enclose(self._inner.synced(cursor))
+    def synced(self, cursor: str, floor: int) -> bytes:
+        return self._enclose(self._inner.synced(cursor, floor))
 
     def reset(self) -> bytes:
         return self._enclose(self._inner.reset())
+
+    def notice(self, name: str) -> bytes:
+        return self._enclose(self._inner.notice(name))
 
     def farewell(self) -> bytes:
         return self._enclose(self._inner.farewell())
@@ -104,14 +94,16 @@ class Enclosed:
 class Sse:
     """`id` is the cursor on the collection, the tag on a single task; unnamed events carry what a poll answers.
 
+    `ordered` adds the cursor to the tag: who comes from another edge may have seen more than this one.
     `retry` and comments are single lines, no blocks of their own: some decoders make an empty event of each blank line.
     """
 
     transport = "sse"
     heartbeat = b":\n"
+    copies = False
 
-    def __init__(self, dialect: Dialect) -> None:
-        self.dialect = dialect
+    def __init__(self, dialect: Dialect, *, ordered: bool = False) -> None:
+        self.dialect, self._ordered = dialect, ordered
         self.direct: Encoding = Enclosed(self, chunk)
 
     def hello(self) -> bytes:
@@ -121,21 +113,23 @@ class Sse:
         return b"".join([self._frame(event, epoch) for event in events])
 
     def _frame(self, event: Event, epoch: str) -> bytes:
-        if self.dialect is ITEM:
-            place = b"id: %b-%d\n" % (epoch.encode(), event.offset)
-        else:
-            place = b"id: %b\n" % event.task.tag.encode() if event.task else b""
+        place = _place(self.dialect, event, epoch, ordered=self._ordered)
+        if place:
+            place = b"id: %b\n" % place
         if event.task:
             return b"%bdata: %b\n\n" % (place, self.dialect.line(event.task))
         return b"event: %b\n%bdata: {%b}\n\n" % (event.kind.value.encode(), place, _members(event))
 
-    def synced(self, cursor: str) -> bytes:
+    def synced(self, cursor: str, floor: int) -> bytes:
         if self.dialect is ITEM:
             return b'event: synced\nid: %b\ndata: {"cursor":"%b"}\n\n' % (cursor.encode(), cursor.encode())
         return b"event: synced\ndata: {}\n\n"
 
     def reset(self) -> bytes:
         return b"event: reset\ndata: {}\n\n"
+
+    def notice(self, name: str) -> bytes:
+        return b"event: %b\ndata: {}\n\n" % name.encode() if self.dialect is ITEM else b""
 
     def farewell(self) -> bytes:
         return b"retry: %d\n" % retry()
@@ -146,9 +140,10 @@ class Ndjson:
 
     transport = "ndjson"
     heartbeat = b"\n"
+    copies = False
 
-    def __init__(self, dialect: Dialect) -> None:
-        self.dialect = dialect
+    def __init__(self, dialect: Dialect, *, ordered: bool = False) -> None:
+        self.dialect, self._ordered = dialect, ordered
         self.direct: Encoding = Enclosed(self, chunk)
 
     def hello(self) -> bytes:
@@ -158,21 +153,41 @@ class Ndjson:
         return b"".join([self._line(event, epoch) for event in events])
 
     def _line(self, event: Event, epoch: str) -> bytes:
-        cursor = f"{epoch}-{event.offset}" if self.dialect is ITEM else event.task.tag if event.task else ""
-        place = b'"cursor":"%b",' % cursor.encode() if cursor else b""
+        place = _place(self.dialect, event, epoch, ordered=self._ordered)
+        if place:
+            place = b'"cursor":"%b",' % place
         if event.task:
             return b'{%b"task":%b}\n' % (place, self.dialect.line(event.task))
         return b'{%b"event":"%b",%b}\n' % (place, event.kind.value.encode(), _members(event))
 
-    def synced(self, cursor: str) -> bytes:
+    def synced(self, cursor: str, floor: int) -> bytes:
         place = b'"cursor":"%b",' % cursor.encode() if self.dialect is ITEM else b""
         return b'{%b"event":"synced"}\n' % place
 
     def reset(self) -> bytes:
         return b'{"event":"reset"}\n'
 
+    def notice(self, name: str) -> bytes:
+        return b'{"event":"%b"}\n' % name.encode() if self.dialect is ITEM else b""
+
     def farewell(self) -> bytes:
         return b""
+
+
+class Copies(Ndjson):
+    """What another gateway needs to serve the same tasks: the files themselves, and deletions from `floor` on."""
+
+    copies = True
+
+    def __init__(self, space: str = "") -> None:
+        super().__init__(ITEM)
+        self._space = space
+
+    def _line(self, event: Event, epoch: str) -> bytes:
+        return b'{"cursor":"%b-%d",%b\n' % (epoch.encode(), event.offset, record_of(event, self._space)[1:])
+
+    def synced(self, cursor: str, floor: int) -> bytes:
+        return b'{"cursor":"%b","event":"synced","floor":%d}\n' % (cursor.encode(), floor)
 
 
 class Messages:
@@ -180,6 +195,7 @@ class Messages:
 
     transport = "websocket"
     heartbeat = b""
+    copies = False
 
     def __init__(self, dialect: Dialect = ITEM) -> None:
         self.dialect = dialect
@@ -195,11 +211,14 @@ class Messages:
         said = b'"task":%b' % self.dialect.line(event.task) if event.task else _members(event)
         return b'{"type":"%b","cursor":"%b-%d",%b}\n' % (event.kind.value.encode(), epoch.encode(), event.offset, said)
 
-    def synced(self, cursor: str) -> bytes:
+    def synced(self, cursor: str, floor: int) -> bytes:
         return b'{"type":"synced","cursor":"%b"}\n' % cursor.encode()
 
     def reset(self) -> bytes:
         return b'{"type":"reset"}\n'
+
+    def notice(self, name: str) -> bytes:
+        return b'{"type":"%b"}\n' % name.encode()
 
     def farewell(self) -> bytes:
         return b""
@@ -216,10 +235,13 @@ class Bodies(Messages):
         sentence, code = (NOT_FOUND, 404) if event.kind is Kind.GONE else (TOO_LARGE, 500)
         return self.dialect.failure(sentence, code, event.id) + b"\n"
 
-    def synced(self, cursor: str) -> bytes:
+    def synced(self, cursor: str, floor: int) -> bytes:
         return b""
 
     def reset(self) -> bytes:
+        return b""
+
+    def notice(self, name: str) -> bytes:
         return b""
 
 
@@ -231,8 +253,11 @@ class Silence(Messages):
     def _message(self, event: Event, epoch: str) -> bytes:
         return b""
 
-    def synced(self, cursor: str) -> bytes:
+    def synced(self, cursor: str, floor: int) -> bytes:
         return b""
 
     def reset(self) -> bytes:
+        return b""
+
+    def notice(self, name: str) -> bytes:
         return b""

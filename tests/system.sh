@@ -42,6 +42,7 @@ tests)
     need jq jq jq jq
     need curl curl curl curl
     need ip iproute2 iproute iproute2mac
+    need redis-server redis-server redis redis
     need chromium chromium chromium chromium
     ;;
 esac

@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.access.grants import EVERYTHING, grant_of
 from gateway.dialects import Dialect
 from gateway.engine import Engine
+from gateway.sources.answers import AnswerError
 from gateway.transports.reply import ALWAYS, JSON, Reply, send_reply
 from gateway.transports.request import BadRequestError, Query, Transport, transport
 from gateway.wire import Encoding
@@ -45,6 +46,8 @@ class Endpoint(ABC):
                 reply = await self._answer(query, scope, receive, send)
         except BadRequestError as error:
             reply = Reply(400, self.dialect.failure(str(error), 400, ""))
+        except AnswerError as error:
+            reply = self.unavailable(error)
         if reply:
             self.engine.replies[self.dialect.name, reply.status] += 1
             await send_reply(scope, send, reply)
@@ -68,6 +71,10 @@ class Endpoint(ABC):
             return None
         body = self.dialect.failure(refusal.sentence, refusal.status, "")
         return Reply(refusal.status, body, (*ALWAYS, (b"retry-after", b"5")))
+
+    def unavailable(self, failure: AnswerError) -> Reply:
+        """Says that it is not known what there is, and why."""
+        return Reply(failure.status, self.dialect.failure(str(failure), failure.status, ""))
 
     def hide(self, query: Query, scope: Scope) -> Reply | None:
         """The answer to who may not see what he asks for; it tells nothing of whether that is there."""

@@ -16,12 +16,12 @@ from gateway.limits import Throttle, peer_of
 from gateway.sources.reader import SLICE
 from gateway.store import Event
 from gateway.subscription import Outlet, Subscription
-from gateway.tasks import Task, is_id, spellings
+from gateway.tasks import Task, is_name, spellings
 from gateway.transports.reply import Reply, State
 from gateway.transports.request import BadRequestError, Query, number, period, tags
 from gateway.transports.streaming import Subscribe, stream
 from gateway.transports.websocket import converse, error
-from gateway.wire import Encoding, Messages, Ndjson, Sse
+from gateway.wire import Copies, Encoding, Messages, Ndjson, Sse
 
 PAGE, LONGEST_PAGE = 100, 1_000
 MOST_READ = 2_000
@@ -41,6 +41,7 @@ class CollectionEndpoint(Endpoint):
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine, Sse(ITEM), Ndjson(ITEM), Messages(ITEM))
+        self._copies = Copies()
 
     async def poll(self, query: Query, scope: Scope) -> Reply:
         ids, status, view = self._ids(query, scope), query.param("status"), grant_of(scope).view
@@ -55,7 +56,8 @@ class CollectionEndpoint(Endpoint):
             tasks = sorted(found, key=lambda task: (task.updated, task.id), reverse=True)
             tasks = [task for task in tasks if _has(task, status)]
         items = b",".join([ITEM.body(task) for task in tasks])
-        body = b'{"status":"success","payload":{"tasks":[%b],"next":%b}}' % (items, msgspec.json.encode(after))
+        stale = b',"stale":%b' % msgspec.json.encode(self.engine.replica.stale) if self.engine.replica else b""
+        body = b'{"status":"success","payload":{"tasks":[%b],"next":%b%b}}' % (items, msgspec.json.encode(after), stale)
         state = State(hashlib.blake2b(body, digest_size=12).hexdigest(), body)
         return state.to(tags(query.header(b"if-none-match")))
 
@@ -91,6 +93,8 @@ class CollectionEndpoint(Endpoint):
         self, query: Query, scope: Scope, receive: Receive, send: Send, encoding: Encoding
     ) -> Reply | None:
         subscribe = await self._subscriber(query, scope)
+        if encoding is self.ndjson and query.param("files") is not None:
+            encoding = self._copies
         await stream(self.engine.hub, subscribe, encoding=encoding, scope=scope, receive=receive, send=send)
         return None
 
@@ -111,7 +115,7 @@ class CollectionEndpoint(Endpoint):
         ids, cursor, recent = self._ids(query, scope), last_event(query), query.param("recent")
         peer, grant = peer_of(scope), grant_of(scope)
         oldest = int((time.time() - period(recent)) * 1000) if recent is not None else 0
-        await self.engine.started()
+        await self.engine.started(cursor)
 
         def subscribe(outlet: Outlet, encoding: Encoding) -> Subscription:
             names, first = (None, []) if ids is None else self._named(ids, cursor)
@@ -141,7 +145,7 @@ class CollectionEndpoint(Endpoint):
         if len(given) > most:
             raise BadRequestError(f"Invalid parameter: at most {most} of id")
         grant = grant_of(scope)
-        return [id for id in dict.fromkeys(given) if is_id(id) and grant.sees(id)]
+        return [id for id in dict.fromkeys(given) if is_name(id) and grant.sees(id)]
 
     def _throttled(self, throttle: Throttle, subscription: Subscription, message: str | bytes) -> bytes:
         if not (excess := throttle.exceeded_by()):
@@ -159,7 +163,7 @@ class CollectionEndpoint(Endpoint):
             return b'{"type":"pong"}\n'
         if ask.type not in ("subscribe", "unsubscribe"):
             return error("unknown_type", "type must be subscribe, unsubscribe or ping")
-        if ask.ids is None or not all(map(is_id, ask.ids)):
+        if ask.ids is None or not all(map(is_name, ask.ids)):
             return error("bad_ids", "ids must be a list of task ids")
         most = self.engine.settings.max_ids
         if len(ask.ids) + len(subscription.places or ()) > most and ask.type == "subscribe":

@@ -9,10 +9,9 @@ from gateway.dialects import MISSING, NOT_FOUND, TOO_LARGE, Dialect
 from gateway.endpoints.base import Endpoint, last_event, while_connected
 from gateway.engine import Engine
 from gateway.limits import peer_of
-from gateway.sources.answers import AnswerError
 from gateway.store import Event, Kind
 from gateway.subscription import Outlet, Subscription
-from gateway.tasks import Task, is_id
+from gateway.tasks import Task, is_name
 from gateway.transports.reply import ALWAYS, Reply, State
 from gateway.transports.request import Query, tags
 from gateway.transports.streaming import Subscribe, stream
@@ -39,7 +38,8 @@ def in_path(_query: Query, scope: Scope) -> str:
 
 class TaskEndpoint(Endpoint):
     def __init__(self, engine: Engine, dialect: Dialect, id_of: IdOf) -> None:
-        super().__init__(engine, Sse(dialect), Ndjson(dialect), Bodies(dialect))
+        ordered = engine.store.copied
+        super().__init__(engine, Sse(dialect, ordered=ordered), Ndjson(dialect, ordered=ordered), Bodies(dialect))
         self.dialect = dialect
         self._id_of = id_of
         self._ready: dict[str, tuple[Task, State]] = {}  # answers that were given last
@@ -61,12 +61,12 @@ class TaskEndpoint(Endpoint):
         event = self.engine.find(id)
         if event and not event.settled:
             event = await self.engine.appears(id, SETTLES)
-        return self._unavailable(failures[0]) if failures and not event else self._reply(id, event, query)
+        return self.unavailable(failures[0]) if failures and not event else self._reply(id, event, query)
 
     async def long_poll(self, query: Query, scope: Scope, wait: float) -> Reply:
         """Answers once the state is final or another than the client's, or than the first where it names none."""
         id, known = self._id_of(query, scope), tags(query.header(b"if-none-match")) - {"*"}
-        if not is_id(id):
+        if not is_name(id):
             return self._reply(id, None, query)
         async with self.engine.listening([id], wait, grant_of(scope)) as bell:
             event = self.engine.find(id)
@@ -74,24 +74,24 @@ class TaskEndpoint(Endpoint):
                 known = {event.shown.tag}
             while not (event and event.settled and _news(event, known)) and await bell.heard():
                 event = self.engine.find(id)
-        return self._reply(id, event, query)
+        return self._reply(id, event, query) if event else await self._missing(id, query)
 
     async def stream(
         self, query: Query, scope: Scope, receive: Receive, send: Send, encoding: Encoding
     ) -> Reply | None:
-        id, known = self._id_of(query, scope), last_event(query)
-        event = await while_connected(receive, self.engine.appears(id, self.engine.settings.task_wait))
+        id, last = self._id_of(query, scope), last_event(query)
+        event = await while_connected(receive, self._appears(id, last))
         if not event:
             return await self._missing(id, query)
-        if event.task and event.task.final and event.task.tag == known:
+        if event.task and event.task.final and event.task.tag == _tag_in(last):
             return Reply(204, b"", ALWAYS[1:])  # an EventSource that gets this stops for good
-        subscribe = self._subscriber(event.id, known, scope)
+        subscribe = self._subscriber(event.id, last, scope)
         await stream(self.engine.hub, subscribe, encoding=encoding, scope=scope, receive=receive, send=send)
         return None
 
     async def converse(self, query: Query, scope: Scope, receive: Receive, send: Send) -> Reply | None:
-        id, known = self._id_of(query, scope), last_event(query)
-        event = await self.engine.appears(id, self.engine.settings.task_wait)
+        id, last = self._id_of(query, scope), last_event(query)
+        event = await self._appears(id, last)
         if not event:
             return await self._missing(id, query)
 
@@ -100,7 +100,7 @@ class TaskEndpoint(Endpoint):
 
         await converse(
             self.engine.hub,
-            self._subscriber(event.id, known, scope),
+            self._subscriber(event.id, last, scope),
             incoming,
             encoding=self.messages,
             scope=scope,
@@ -109,13 +109,16 @@ class TaskEndpoint(Endpoint):
         )
         return None
 
+    async def _appears(self, id: str, last: str | None) -> Event | None:
+        """The task to subscribe to; waits for it, and at an edge for one that is no older than what the client has."""
+        if self.engine.replica:
+            await self.engine.started(_cursor_in(last))
+        return await self.engine.appears(id, self.engine.settings.task_wait)
+
     async def _missing(self, id: str, query: Query) -> Reply:
         """No such task has come; or it is not known, because the backend fails."""
         failures = await self.engine.freshen([id])
-        return self._unavailable(failures[0]) if failures else self._reply(id, None, query)
-
-    def _unavailable(self, failure: AnswerError) -> Reply:
-        return Reply(failure.status, self.dialect.failure(str(failure), failure.status, ""))
+        return self.unavailable(failures[0]) if failures else self._reply(id, None, query)
 
     def _reply(self, id: str, event: Event | None, query: Query) -> Reply:
         if event and event.shown:
@@ -137,24 +140,40 @@ class TaskEndpoint(Endpoint):
         self._ready[task.id] = (task, state)
         return state
 
-    def _subscriber(self, id: str, known: str | None, scope: Scope) -> Subscribe:
-        """Subscribes from the task's state as it is then, unless the client has it, to its final one."""
+    def _subscriber(self, id: str, last: str | None, scope: Scope) -> Subscribe:
+        """Subscribes from the task's state as it is then, unless the client has it, to its final one.
+
+        At an edge, from where the client was: it may have seen more at another one.
+        """
         engine, peer, grant = self.engine, peer_of(scope), grant_of(scope)
+        known, cursor = _tag_in(last), _cursor_in(last)
 
         def subscribe(outlet: Outlet, encoding: Encoding) -> Subscription:
-            event = engine.look(id) or Event(0, Kind.GONE, id)
-            first = []
-            if event.shown and event.shown.tag != known:
-                first.append(Event(0, Kind.TASK, id, event.shown))
-            if event.kind is not Kind.TASK and event.settled:
-                first.append(event)
             subscription = Subscription(
                 encoding, outlet, ids=[id], ends=engine.settings.task_wait, peer=peer, grant=grant
             )
+            if engine.store.copied and engine.store.place(cursor) is not None:
+                engine.hub.subscribe(subscription, cursor)
+                return subscription
+            event = engine.look(id) or Event(0, Kind.GONE, id)
+            first = []
+            if event.shown and event.shown.tag != known:
+                first.append(event if event.task else Event(0, Kind.TASK, id, event.shown))
+            if event.kind is not Kind.TASK and event.settled:
+                first.append(event)
             engine.hub.subscribe(subscription, engine.store.cursor(engine.store.head), first)
             return subscription
 
         return subscribe
+
+
+def _tag_in(last: str | None) -> str:
+    """The tag in the id of an event: at an edge a cursor stands behind it."""
+    return (last or "").partition("@")[0]
+
+
+def _cursor_in(last: str | None) -> str:
+    return (last or "").partition("@")[2]
 
 
 def _news(event: Event, known: set[str]) -> bool:

@@ -20,13 +20,13 @@ UNKNOWN_CODE = 4105
 
 
 class AnswerError(Exception):
-    """An answer that is no state, or none at all; the text says what the backend did.
+    """An answer that is no state, or none at all; the text says what `who` did.
 
     `status` is the HTTP status for who waits for it, `retry_after` the seconds that the backend wants to be left alone.
     """
 
-    def __init__(self, did: str, *, status: int = 502, retry_after: float = 0) -> None:
-        super().__init__(f"The backend {did}")
+    def __init__(self, did: str, *, who: str = "The backend", status: int = 502, retry_after: float = 0) -> None:
+        super().__init__(f"{who} {did}")
         self.status, self.retry_after = status, retry_after
 
 

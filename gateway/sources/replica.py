@@ -1,0 +1,183 @@
+"""The store as a copy of another order, a broker's or another gateway's: whoever reads that tells it here.
+
+Offsets and epoch are those of the original, so that cursors are good at every copy.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
+from operator import attrgetter
+from typing import NamedTuple
+
+from gateway.hub import Hub
+from gateway.records import Record
+from gateway.sources.answers import AnswerError
+from gateway.store import Event, Kind, Store
+from gateway.tasks import NotATaskError, is_name, spellings
+
+log = logging.getLogger("gateway.replica")
+
+FIRST, SETTLES = 5.0, 10.0
+"""Seconds that who asks waits for the first whole state; that who has seen another order does, for that one."""
+
+TEND = 10.0
+"""Seconds between looks for what is not recent any more."""
+
+
+class Change(NamedTuple):
+    """A record at its place in the original's order."""
+
+    offset: int
+    record: Record
+
+
+class Replica:
+    """Takes changes in order, and knows how far they can be trusted. Only those of `space` count, if one is given;
+    they are then called by their bare ids.
+    """
+
+    def __init__(self, store: Store, hub: Hub, *, space: str = "", recent: float = 86_400) -> None:
+        self._store, self._hub = store, hub
+        self._space, self._recent = space, recent
+        self.whole = asyncio.Event()
+        """Set once it holds a whole state."""
+        self._confirmed = asyncio.Event()
+        self.trouble = "has not been reached yet"
+        """Why it may be behind the original; empty while it is not."""
+        self.unreadable = 0
+        self.snapshots = 0
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        async with asyncio.TaskGroup() as group:
+            tending = group.create_task(self._tend())
+            try:
+                yield
+            finally:
+                tending.cancel()
+
+    async def _tend(self) -> None:
+        while True:
+            await asyncio.sleep(TEND)
+            self._store.prune(int((time.time() - self._recent) * 1000))
+
+    @property
+    def stale(self) -> bool:
+        return bool(self.trouble)
+
+    # What the reader of the original says
+
+    def begin(self, epoch: str, floor: int, changes: Iterable[Change], head: int) -> None:
+        """A whole state, up to `head`; what was deleted is known from `floor` on.
+
+        Where that leaves no hole it is what was missed, else all begin anew.
+        """
+        self.snapshots += 1
+        floor = min(floor, head)
+        in_order = sorted(changes, key=attrgetter("offset"))
+        if self.whole.is_set() and epoch == self._store.epoch and floor <= self._store.head <= head:
+            self.take(in_order, head)
+        else:
+            self._store.restart(epoch, floor)
+            for change in in_order:
+                self._apply(change)
+            self._store.advance(head)
+            self._hub.restart()
+        self.whole.set()
+
+    def take(self, changes: Iterable[Change], head: int) -> None:
+        """What came next, up to `head`."""
+        for change in changes:
+            if change.offset > self._store.head and (event := self._apply(change)):
+                self._hub.publish(event)
+            self._store.advance(change.offset)
+        self._store.advance(head)
+        self._hub.flush()
+
+    def confirm(self) -> None:
+        """The original was just asked: this is its order, and it has nothing newer."""
+        self._confirmed.set()
+        self._confirmed = asyncio.Event()
+
+    def lost(self, reason: str) -> None:
+        """The original cannot be reached: what is held may be old."""
+        self._hub.set_stale(self.whole.is_set())
+        if self.trouble != reason:
+            log.warning("serving what is held: the source %s", reason)
+        self.trouble = reason
+
+    def found(self) -> None:
+        """It is reached, and everything it had is here."""
+        if self.trouble:
+            log.info("up to date with the source")
+        self.trouble = ""
+        self._hub.set_stale(False)
+
+    def _apply(self, change: Change) -> Event | None:
+        record, at = change.record, change.offset
+        id = record.id
+        if self._space:
+            space, _, id = id.rpartition(":")
+            if space != self._space:
+                return None
+        try:
+            if not is_name(id):
+                raise NotATaskError("not an id")
+            task = record.task(id)
+            if record.event == Kind.GONE.value:
+                return self._store.remove(id, at=at)
+            if record.event == Kind.INVALID.value:
+                return self._store.invalidate(id, record.error, still=task, at=at)
+            if not task:
+                raise NotATaskError("without a body")
+            return self._store.put(task, at=at)
+        except NotATaskError as error:
+            self.unreadable += 1
+            log.warning("a record of %r cannot be read: %s", id, error)
+            return None
+
+    # What endpoints ask
+
+    def look(self, id: str) -> Event | None:
+        """What is known of a task, under any spelling of its id."""
+        for name in spellings(id):
+            if event := self._store.fault(name) or self._store.get(name):
+                return event
+        return None
+
+    def newest(self) -> list[tuple[int, str]]:
+        """The tasks that are held, as `(nanoseconds, id)` like those of a folder."""
+        return [(e.task.updated * 1_000_000, e.id) for e in self._store.newest_first() if e.task]
+
+    def is_fresh(self, id: str) -> bool:
+        """Whether what is held can be answered with. That there is no such task only while it is up to date."""
+        return not self.trouble or (self.whole.is_set() and self.look(id) is not None)
+
+    async def freshen(self, id: str) -> AnswerError | None:
+        """Waits for the first whole state. Returns what is wrong where nothing can be said of the task."""
+        with suppress(AnswerError):
+            await self.started()
+        return None if self.is_fresh(id) else self._unknown()
+
+    async def started(self) -> None:
+        """Waits for the first whole state. Raises AnswerError where it does not come."""
+        try:
+            async with asyncio.timeout(FIRST):
+                await self.whole.wait()
+        except TimeoutError:
+            raise self._unknown() from None
+
+    async def settle(self, cursor: str) -> None:
+        """Waits until this order is known to be the newest one, where `cursor` is of another: of one to come, perhaps.
+
+        Else a client could be shown what is older than what it has.
+        """
+        if self._store.place(cursor) is None and cursor.rpartition("-")[0] != self._store.epoch:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SETTLES):
+                    await self._confirmed.wait()
+
+    def _unknown(self) -> AnswerError:
+        return AnswerError(self.trouble, who="The source", status=503)
