@@ -5,19 +5,16 @@ one shared block of bytes and one write for each. One whose outlet is full is *b
 the outlet has drained it asks the store for what came after that place, newest state of each task (conflation).
 """
 
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from functools import partial
 from operator import attrgetter
 
-from gateway.access.grants import EVERYTHING, View
+from gateway.interest import Interest
 from gateway.pages import Pages
+from gateway.roster import Roster
 from gateway.store import Event, Kind, Store
 from gateway.subscription import DONE, LAGGED, POLICY, RESTART, Subscription
 from gateway.wire import Encoding
-
-Group = tuple[Encoding, View | None]
-"""Those who want everything in one encoding, and may see the same of it: they share their bytes."""
 
 
 class Hub:
@@ -34,31 +31,20 @@ class Hub:
         self._store = store
         self._call_soon = call_soon
         self._pending: list[Event] = []
-        self._everything: defaultdict[Group, dict[Subscription, None]] = defaultdict(dict)  # live, unfiltered
-        self._by_id: defaultdict[str, dict[Subscription, None]] = defaultdict(dict)
-        self._slots: list[dict[Subscription, None]] = [{} for _ in range(heartbeat)]
-        self._beats = 0
-        self._unfiltered = 0  # subscriptions that want everything
-        self._orphans: dict[Subscription, float] = {}  # their task is gone: when they are given up
+        self._roster = Roster(heartbeat)
+        self._interest = Interest()
         self._ahead: dict[Subscription, None] = {}  # they have seen more, at another edge: they wait here
         self._stale = False
-        self._limited: dict[Subscription, None] = {}  # whose grant can end
         self._pages = Pages(store)
         self._write_deadline = write_deadline
         self.closed = False
-        self.peers: Counter[str] = Counter()  # subscriptions by address
+        self.peers = self._roster.peers
+        self.transports = self._roster.transports
+        self.is_wanted = self._interest.is_wanted
         self.published = self.delivered = self.conflated = self.resets = self.bytes = self.expired = 0
 
     def __len__(self) -> int:
-        return sum(map(len, self._slots))
-
-    def transports(self) -> Counter[str]:
-        """How many subscriptions there are, by transport."""
-        return Counter(sub.encoding.transport for slot in self._slots for sub in slot)
-
-    def is_wanted(self, id: str, *, by_name: bool) -> bool:
-        """Whether anybody is subscribed to a task; who wants everything does not count for one wanted `by_name`."""
-        return id in self._by_id or (self._unfiltered > 0 and not by_name)
+        return len(self._roster)
 
     # Coming and going
 
@@ -70,14 +56,8 @@ class Hub:
         self.flush()
         sub.outlet.drained = partial(self._resume, sub)
         sub.outlet.write(sub.encoding.hello())
-        sub.slot = min(range(len(self._slots)), key=lambda n: len(self._slots[n]))
-        self._slots[sub.slot][sub] = None
-        self.peers[sub.peer] += 1
-        self._unfiltered += sub.places is None
-        if sub.grant is not EVERYTHING:
-            self._limited[sub] = None
-        for id in sub.places or ():
-            self._by_id[id][sub] = None
+        self._roster.add(sub)
+        self._interest.add(sub)
         if cursor is None:
             self._rewind(sub)
         elif (place := self._store.place(cursor)) is None:
@@ -91,57 +71,33 @@ class Hub:
 
     def unsubscribe(self, sub: Subscription) -> None:
         """Forgets a subscription; one that is not known any more is no error."""
-        if sub not in self._slots[sub.slot]:
+        if not self._roster.remove(sub):
             return
-        del self._slots[sub.slot][sub]
-        self._unfiltered -= sub.places is None
-        self.peers[sub.peer] -= 1
-        if not self.peers[sub.peer]:
-            del self.peers[sub.peer]
-        self._leave_group(sub)
-        self._orphans.pop(sub, None)
+        self._interest.remove(sub)
         self._ahead.pop(sub, None)
-        self._limited.pop(sub, None)
-        for id in sub.places or ():
-            self._drop(id, sub)
         sub.live = False
 
     def want(self, sub: Subscription, ids: Iterable[str], cursor: str | None, first: Iterable[Event]) -> None:
         """Adds tasks to what a subscription wants; one that had everything is narrowed to them."""
         self.flush()
-        self._leave_group(sub)
-        if sub.places is None:
-            sub.places = {}
-            self._unfiltered -= 1
-        elif sub.live:
+        if sub.live and sub.places is not None:
             self._set_place(sub, self._store.head)
+        self._interest.narrow(sub)
         sub.live, sub.synced = False, False
         place = self._store.place(cursor) if cursor else 0
         if place is None:
             sub.outlet.write(sub.encoding.reset())
-        for id in ids:
-            sub.places[id] = place or 0
-            sub.place = max(sub.place, sub.places[id])
-            self._by_id[id][sub] = None
+        assert sub.places is not None
+        sub.places.update(dict.fromkeys(ids, place or 0))
+        sub.place = max(sub.place, place or 0)
+        self._interest.add(sub)
         self._give(sub, list(first))
         self._resume(sub)
 
     def unwant(self, sub: Subscription, ids: Iterable[str]) -> None:
         for id in ids:
             if sub.places and sub.places.pop(id, None) is not None:
-                self._drop(id, sub)
-
-    def _leave_group(self, sub: Subscription) -> None:
-        group = _group(sub)
-        if (subs := self._everything.get(group)) is not None:
-            subs.pop(sub, None)
-            if not subs:
-                del self._everything[group]
-
-    def _drop(self, id: str, sub: Subscription) -> None:
-        self._by_id[id].pop(sub, None)
-        if not self._by_id[id]:
-            del self._by_id[id]
+                self._interest.drop_id(id, sub)
 
     # Publishing
 
@@ -162,13 +118,13 @@ class Hub:
 
     def _pass_on(self, events: list[Event]) -> None:
         self._pages.forget()
-        for (encoding, view), subs in list(self._everything.items()):
+        for (encoding, view), subs in self._interest.groups():
             shown = events if view is None else [event for event in events if view.sees(event.id)]
             if shown:
-                self._give_all(list(subs), encoding.block(shown, self._store.epoch), len(shown))
+                self._give_all(subs, encoding.block(shown, self._store.epoch), len(shown))
         wanted: dict[Subscription, list[Event]] = {}
         for event in events:
-            for sub in self._by_id.get(event.id, ()):
+            for sub in self._interest.of(event.id):
                 if sub.live:
                     wanted.setdefault(sub, []).append(event)
         blocks: dict[tuple[Encoding, tuple[int, ...]], bytes] = {}
@@ -203,9 +159,9 @@ class Hub:
         if last.task and last.task.final:
             self._close(sub, DONE)
         elif last.kind is Kind.GONE:
-            self._orphans[sub] = self._beats + max(1.0, sub.ends)
+            self._roster.doom(sub, sub.ends)
         else:
-            self._orphans.pop(sub, None)
+            self._roster.pardon(sub)
 
     # Places
 
@@ -226,19 +182,19 @@ class Hub:
 
     def _fall_behind(self, sub: Subscription) -> None:
         sub.live = False
-        sub.stalled = self._beats
-        self._leave_group(sub)
+        sub.stalled = self._roster.now
+        self._interest.leave(sub)
         self._set_place(sub, self._store.head)
 
     def _resume(self, sub: Subscription) -> None:
         """The outlet has room: gives what was missed, page by page, and makes the subscription live at its end."""
         self.flush()
-        if sub.live or sub not in self._slots[sub.slot]:
+        if sub.live or sub not in self._roster:
             return
         if sub.place > self._store.head:
             self._ahead[sub] = None
             return
-        sub.stalled = self._beats
+        sub.stalled = self._roster.now
         if not (self._catch_up(sub) if sub.places is None else self._catch_up_own(sub)):
             return
         if not sub.synced:
@@ -251,7 +207,7 @@ class Hub:
             return
         sub.live = True
         if sub.places is None:
-            self._everything[_group(sub)][sub] = None
+            self._interest.join(sub)
 
     def _catch_up(self, sub: Subscription) -> bool:
         """Everything after `place`. True when there is no more."""
@@ -283,7 +239,7 @@ class Hub:
             if sub.places is not None:
                 sub.places[event.id] = event.offset
             self._give(sub, [event])
-            if sub not in self._slots[sub.slot]:
+            if sub not in self._roster:
                 return False
         return True
 
@@ -299,11 +255,11 @@ class Hub:
         self._pending.clear()
         self._pages.forget()
         self._ahead.clear()
-        for sub in [sub for slot in self._slots for sub in slot]:
+        for sub in self._roster:
             sub.live = False
-            self._leave_group(sub)
+            self._interest.leave(sub)
             self._reset(sub)
-        for sub in [sub for slot in self._slots for sub in slot]:
+        for sub in self._roster:
             if sub.ends is not None:
                 self._give(sub, [Event(0, Kind.GONE, id) for id in sub.places or () if not self._store.of(id)])
             self._resume(sub)
@@ -313,47 +269,39 @@ class Hub:
         if stale == self._stale:
             return
         self._stale = stale
-        for slot in self._slots:
-            for sub in slot:
-                if sub.synced:
-                    sub.outlet.write(sub.encoding.notice("stale" if stale else "fresh"))
+        for sub in self._roster:
+            if sub.synced:
+                sub.outlet.write(sub.encoding.notice("stale" if stale else "fresh"))
 
     # Time
 
     def beat(self) -> None:
         """Call once a second: a heartbeat for those whose turn it is, an end for those whose task stays away or who
         take nothing any more."""
-        self._beats += 1
-        for sub in list(self._slots[self._beats % len(self._slots)]):
+        for sub in self._roster.turn():
             if not sub.outlet.full:
                 if sub.encoding.heartbeat:
                     sub.outlet.write(sub.encoding.heartbeat)
-            elif not sub.live and self._beats - sub.stalled >= self._write_deadline:
+            elif not sub.live and self._roster.now - sub.stalled >= self._write_deadline:
                 self.expired += 1
                 self.unsubscribe(sub)
                 sub.outlet.abort()
-        for sub, deadline in list(self._orphans.items()):
-            if self._beats >= deadline:
-                self._close(sub, DONE)
+        for sub in self._roster.given_up():
+            self._close(sub, DONE)
 
     def end_grants(self, now: float, revoked: frozenset[str]) -> None:
         """Ends the subscriptions whose grant has ended by `now` (unix seconds), or is `revoked`."""
-        for sub in [sub for sub in self._limited if sub.grant.until <= now or sub.grant.is_in(revoked)]:
+        for sub in self._roster.without_grant(now, revoked):
             self._close(sub, POLICY)
 
     def close(self) -> None:
         """Tells everybody to come back, at spread times, and lets nobody in any more."""
         self.flush()
         self.closed = True
-        for slot in self._slots:
-            for sub in list(slot):
-                sub.outlet.write(sub.encoding.farewell())
-                self._close(sub, RESTART)
+        for sub in self._roster:
+            sub.outlet.write(sub.encoding.farewell())
+            self._close(sub, RESTART)
 
     def _close(self, sub: Subscription, code: int) -> None:
         self.unsubscribe(sub)
         sub.outlet.close(code)
-
-
-def _group(sub: Subscription) -> Group:
-    return sub.encoding, sub.view

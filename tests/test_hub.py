@@ -359,7 +359,7 @@ def test_wanting_more_and_less() -> None:
     world.turn()
     assert progress(reader.take()) == [("a", 3)]
     world.hub.unsubscribe(subscription)
-    assert not world.hub._by_id
+    assert not world.hub._interest._by_id
 
 
 def test_an_event_from_outside_the_order_comes_first() -> None:
@@ -460,8 +460,8 @@ def test_groups_of_views_come_and_go() -> None:
     assert [n for n, reader in enumerate(readers) if reader.blocks] == [7]
     for sub in subs:
         world.hub.unsubscribe(sub)
-    assert not world.hub._everything
-    assert not world.hub._limited
+    assert not world.hub._interest._groups
+    assert not world.hub._roster._limited
 
 
 def test_a_grant_ends_its_subscriptions() -> None:

@@ -89,12 +89,15 @@ class Replica:
 
     def take(self, changes: Iterable[Change], head: int) -> None:
         """What came next, up to `head`."""
+        news = False
         for change in changes:
             if change.offset > self._store.head and (event := self._apply(change)):
                 self._hub.publish(event)
+                news = True
             self._store.advance(change.offset)
         self._store.advance(head)
-        self._hub.flush()
+        if not news:
+            self._hub.flush()  # some may have waited for the head alone
 
     def confirm(self) -> None:
         """The original was just asked: this is its order, and it has nothing newer."""
