@@ -6,11 +6,15 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sys
+import threading
 from typing import Any
 
+import httpx
 import pytest
 
-from tests.harness import Gateway, flat
+from tests.harness import Gateway, flat, require, until
 from tests.redisserver import RedisServer
 
 FULL = os.environ.get("FULL") == "1"
@@ -191,3 +195,75 @@ def test_each_part_killed_in_turn_loses_nothing() -> None:
         assert not [line for one in world.near + world.edges for line in one.lines if "Traceback" in line]
     finally:
         world.close()
+
+
+PARTED = "gateway-parted"
+HERE, THERE, REDIS = "10.213.78.1", "10.213.78.2", "10.213.79.1"
+NETWORK = f"""netns add {PARTED}
+    link add {PARTED} type veth peer name eth0 netns {PARTED}
+    addr add {HERE}/30 dev {PARTED}
+    addr add {REDIS}/32 dev {PARTED}
+    link set {PARTED} up
+    -n {PARTED} addr add {THERE}/30 dev eth0
+    -n {PARTED} link set eth0 up
+    -n {PARTED} route add {REDIS}/32 via {HERE}"""
+
+
+class Far(Gateway):
+    """An edge on a machine of its own, as far as the network goes."""
+
+    @property
+    def url(self) -> str:
+        return f"http://{THERE}:{self.port}"
+
+    def start(self) -> None:
+        ip, log = require("ip"), subprocess.DEVNULL
+        argv = [sys.executable, "-m", "gateway", "serve", "--bind", f"{THERE}:{self.port}", *self.options]
+        self.process = subprocess.Popen([ip, "netns", "exec", PARTED, *argv], stderr=log)  # type: ignore[assignment]
+        self._reader = threading.Thread()
+        until(self._answers)
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(httpx.HTTPError):
+            return self.get("/readyz").status_code == 200
+        return False
+
+    def stop(self, sig: int = signal.SIGTERM) -> int:
+        self.process.send_signal(sig)
+        return self.process.wait(15)
+
+
+def route(*words: str) -> None:
+    subprocess.run([require("ip"), "-n", PARTED, "route", *words], check=True)
+
+
+def test_an_edge_that_is_parted_from_redis() -> None:
+    """Its clients stay, and are told; who comes from an edge that is not parted is shown nothing older."""
+    ip = require("ip")
+    with contextlib.ExitStack() as stack:
+        stack.callback(subprocess.run, [ip, "netns", "del", PARTED], capture_output=True, check=False)
+        for step in NETWORK.splitlines():
+            if subprocess.run([ip, *step.split()], capture_output=True, check=False).returncode:
+                pytest.skip("no network can be made here")
+        redis = RedisServer("--bind", "127.0.0.1", REDIS, "--protected-mode", "no")
+        stack.callback(redis.close)
+        near = stack.enter_context(Gateway("--broker", redis.url))
+        near.tasks.mkdir(exist_ok=True)
+        near.write("a", progress=1)
+        one = stack.enter_context(Gateway("--broker", redis.url, folder=False))
+        url = f"redis://{REDIS}:{redis.port}"
+        far = stack.enter_context(Far("--broker", url, "--allow-anonymous", "--heartbeat", "1", folder=False))
+        with far.sse("/api/v1/tasks") as events:
+            assert [next(events).event, next(events).event] == ["message", "synced"]
+            route("replace", "blackhole", f"{REDIS}/32")
+            assert next(events).event == "stale"
+            near.write("a", progress=2)
+            with one.sse("/api/task?task_id=a") as states:
+                last = next(state for state in states if json.loads(state.data).get("progress") == 2)
+            assert far.get("/api/task?task_id=a").json()["progress"] == 1
+            with far.sse("/api/task?task_id=a", Last_Event_ID=last.id) as states:
+                route("replace", f"{REDIS}/32", "via", HERE)
+                assert {next(events).event, next(events).event} == {"fresh", "message"}
+                near.write("a", progress=3)
+                seen = (json.loads(state.data)["progress"] for state in states if state.event == "message")
+                assert next(seen) == 3
