@@ -10,9 +10,12 @@ export interface Task {
   finished?: unknown;
 }
 
-/** How the connection stands. `retryAt`, in unix milliseconds, and `reason` come with `reconnecting`. */
+/**
+ * How the connection stands. `retryAt`, in unix milliseconds, and `reason` come with `reconnecting`. `stale`: it stands,
+ * but the gateway is an edge that cannot reach its source; what it tells may be old.
+ */
 export interface State {
-  status: "connecting" | "catching up" | "live" | "polling" | "reconnecting";
+  status: "connecting" | "catching up" | "live" | "polling" | "stale" | "reconnecting";
   transport?: Transport;
   retryAt?: number;
   reason?: string;

@@ -3,6 +3,8 @@
 import { attribute, say } from "./dom.js";
 import { span } from "./format.js";
 
+const words = (status) => (status === "stale" ? "may be old: the gateway cannot reach its source" : status);
+
 export class ConnectionState {
   constructor(announcer) {
     this.announcer = announcer;
@@ -18,7 +20,7 @@ export class ConnectionState {
   }
 
   take(state) {
-    if (state.status !== this.state.status && state.status !== "catching up") this.announcer.say(state.status);
+    if (state.status !== this.state.status && state.status !== "catching up") this.announcer.say(words(state.status));
     this.state = state;
   }
 
@@ -29,7 +31,7 @@ export class ConnectionState {
   render(now) {
     const { status, retryAt, transport } = this.state;
     const wait = Math.max(0, Math.ceil(((retryAt ?? now) - now) / 1000));
-    const text = status === "reconnecting" ? (wait ? `reconnecting in ${wait} s` : "reconnecting now") : status;
+    const text = status === "reconnecting" ? (wait ? `reconnecting in ${wait} s` : "reconnecting now") : words(status);
     say(this.word, text);
     attribute(this.element, "data-state", status);
     const over = transport && transport !== "sse" ? `over ${transport} · ` : "";

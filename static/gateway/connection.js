@@ -1,4 +1,4 @@
-// One connection that is always there: the best transport that works, resumed by cursor, begun anew when it ends.
+// One connection that is always there: the best transport that works, resumed by cursor.
 
 import { longPoll, pause, poll, sse, websocket } from "./transports.js";
 
@@ -75,6 +75,7 @@ export class Connection {
   /** One connection to its end: whether it was up to date, and where to go on. */
   async attempt(query, rung, signal) {
     const { name, open } = this.ladder[rung];
+    const whole = name.includes("poll") ? "polling" : "live";
     const ending = new AbortController();
     const both = AbortSignal.any([signal, ending.signal]);
     const result = { synced: false };
@@ -82,16 +83,15 @@ export class Connection {
     const climbing = rung ? this.climb(query, rung, both).then((to) => ending.abort((result.to = to))) : null;
     try {
       for await (const said of open(query, both, this.options.heartbeat)) {
-        if (both.aborted) break; // a late answer: another connection has the word now
+        if (both.aborted) break; // a late answer
         cut(2 * this.options.heartbeat);
         if (said.retry) result.after = said.retry;
         if (said.cursor) query.cursor = said.cursor;
         if (said.event === "reset") query.cursor = "";
-        if (said.event === "synced") {
-          result.synced = true;
-          if (!rung) this.better = this.options.better;
-          this.state({ status: name.includes("poll") ? "polling" : "live", transport: name });
-        } else if (!result.synced) this.state({ status: "catching up", transport: name });
+        const status = { synced: whole, fresh: whole, stale: "stale" }[said.event];
+        if (said.event === "synced") result.synced = true;
+        if (status && !rung) this.better = this.options.better;
+        if (status || !result.synced) this.state({ status: status ?? "catching up", transport: name });
         if (said.task || said.event) this.tell(said);
       }
     } catch (error) {

@@ -1,4 +1,4 @@
-// What is known of the tasks, kept from a stream of messages: the same in the tab and where the connection is.
+// What is known of the tasks, from a stream of messages.
 
 export class Mirror {
   /** `changed(message)` gets what was news: `{task}`, or `{event: "gone" | "invalid" | "synced", …}`. */

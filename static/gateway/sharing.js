@@ -12,7 +12,7 @@ export function open(base, options, hear) {
     try {
       return worker(base, options, hear, tab, held);
     } catch {
-      // a page of another origin than this module: workers are not for it
+      // the page is of another origin
     }
   }
   return led(base, options, hear, tab, held);

@@ -104,6 +104,7 @@ export const poll = (query, signal) => polls(query, signal, 0);
 
 async function* polls(query, signal, wait) {
   const told = new Map(); // by id: the task as it was told
+  let stale; // only edges say
   for (let round = 0, tag = ""; !signal.aborted; round++) {
     const known = tag ? { "If-None-Match": tag } : {};
     const url = urlOf(query, { limit: PAGE, wait: wait && String(round ? wait : 0) });
@@ -111,8 +112,10 @@ async function* polls(query, signal, wait) {
     if (response.status === 200) {
       tag = response.headers.get("etag");
       if (!round) yield { event: "reset" };
-      yield* news(query, signal, (await response.json()).payload, told, round % ROUNDS === 0);
+      const { payload } = await response.json();
+      yield* news(query, signal, payload, told, round % ROUNDS === 0);
       if (!round) yield { event: "synced" };
+      if (stale !== payload.stale) yield { event: (stale = payload.stale) ? "stale" : "fresh" };
     } else yield {};
     if (!wait) await pause(1000, signal);
   }
