@@ -1,4 +1,4 @@
-// The SharedWorker: one feed for each gateway that the pages of this origin ask for.
+// The SharedWorker: one feed for each gateway.
 
 import { Feed } from "./feed.js";
 import { untilLeft } from "./sharing.js";
