@@ -161,6 +161,7 @@ def bench(
     transport: Annotated[Transport, typer.Option(help="How the subscribers connect.")] = Transport.SSE,
     own: Annotated[bool, typer.Option("--own", help="Each subscriber follows a task of its own.")] = False,
     finished: Annotated[int, typer.Option(min=0, max=1_000_000, help="Finished tasks in the folder besides.")] = 0,
+    broker: Annotated[str, typer.Option(help="URL of a Redis: the subscribers are at an edge behind it.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Measure what this machine can do: latency, events, processor time and memory, on loopback."""
@@ -174,6 +175,7 @@ def bench(
         transport=transport.value,
         own=own,
         finished=finished,
+        broker=broker,
     )
     process.raise_descriptor_limit()
     try:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.bench.figures import Histogram
+from tests.redisserver import RedisServer
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -43,3 +44,20 @@ def test_a_quantile_is_right_within_its_bucket(values: list[float]) -> None:
         exact = sorted(values)[min(len(values) - 1, max(0, -(-int(share * len(values) * 1000) // 1000) - 1))]
         assert histogram.quantile(share) >= exact * 0.97
     assert histogram.quantile(1.0) <= max(values) * 1.000001
+
+
+def test_at_an_edge_behind_a_broker() -> None:
+    server = RedisServer()
+    try:
+        figures = json.loads(
+            bench("--subscribers", "20", "--rate", "100", "--seconds", "2", "--broker", server.url, "--json").stdout
+        )
+        assert figures["delivered"] >= 0.9
+        assert figures["broker_bytes_per_task"] > 100
+        assert figures["publisher_cpu_percent"] > 0
+        assert server.client.keys("*") == []  # nothing is left behind
+    finally:
+        server.close()
+    ended = bench("--broker", server.url)
+    assert ended.returncode == 1
+    assert "--broker: " in ended.stderr

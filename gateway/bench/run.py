@@ -9,12 +9,15 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import msgspec
 
 from gateway.bench.figures import cpu_seconds, resident_bytes
+
+if TYPE_CHECKING:
+    from gateway.bench.broker import Broker
 
 Progress = Callable[[float], None]
 """Told how many seconds of the measurement are over."""
@@ -26,7 +29,10 @@ class BenchError(RuntimeError):
 
 @dataclass(frozen=True)
 class Load:
-    """What to measure. With `own`, each subscriber follows one task, else all of them the collection."""
+    """What to measure. With `own`, each subscriber follows one task, else all of them the collection.
+
+    With a `broker`, the URL of a Redis, they are at an edge.
+    """
 
     subscribers: int = 1_000
     rate: float = 50
@@ -35,6 +41,7 @@ class Load:
     transport: str = "sse"
     own: bool = False
     finished: int = 0
+    broker: str = ""
 
 
 def measure(load: Load, progress: Progress = lambda _seconds: None) -> dict[str, Any]:
@@ -43,15 +50,18 @@ def measure(load: Load, progress: Progress = lambda _seconds: None) -> dict[str,
         tasks = Path(scratch, "Tasks")
         tasks.mkdir()
         _fill(tasks, load)
-        pid, port = stack.enter_context(_gateway(scratch))
+        broker = stack.enter_context(_broker(load.broker)) if load.broker else None
+        pid, port = near, _ = stack.enter_context(_gateway(scratch, "--data-path", scratch, *_options(broker)))
+        if broker:
+            pid, port = stack.enter_context(_gateway(scratch, *_options(broker)))
         idle = resident_bytes(pid)
         clients, connect_s = stack.enter_context(_subscribers(port, load))
         held = resident_bytes(pid)
-        used, began = cpu_seconds(pid), time.perf_counter()
+        used, near_used, began = cpu_seconds(pid), cpu_seconds(near), time.perf_counter()
         _tell(clients, "\n")
         writes = _write(tasks, load, progress)
         elapsed = time.perf_counter() - began
-        cpu = cpu_seconds(pid)
+        cpu, near_cpu = cpu_seconds(pid), cpu_seconds(near)
         assert clients.stdin
         assert clients.stdout
         time.sleep(0.2)  # what is on its way still counts
@@ -63,11 +73,34 @@ def measure(load: Load, progress: Progress = lambda _seconds: None) -> dict[str,
             "writes_per_s": writes / elapsed,
             "delivered": figures.pop("events") / (writes * (1 if load.own else load.subscribers)),
             "connect_s": connect_s,
-            "cpu_percent": None if cpu is None or used is None else 100 * (cpu - used) / elapsed,
+            "cpu_percent": _percent(used, cpu, elapsed),
             "bytes_per_connection": None if held is None or idle is None else (held - idle) / load.subscribers,
             "resident_megabytes": None if held is None else held / 1e6,
         }
+        if broker:
+            figures["publisher_cpu_percent"] = _percent(near_used, near_cpu, elapsed)
+            figures["broker_bytes_per_task"], figures["broker_bytes_per_change"] = broker.bytes_each()
         return figures
+
+
+def _percent(before: float | None, after: float | None, seconds: float) -> float | None:
+    """Of one core."""
+    return None if before is None or after is None else 100 * (after - before) / seconds
+
+
+@contextlib.contextmanager
+def _broker(url: str) -> "Iterator[Broker]":
+    from gateway.bench.broker import BrokerError, scratch_broker  # noqa: PLC0415 - most need no Redis
+
+    try:
+        with scratch_broker(url) as broker:
+            yield broker
+    except BrokerError as error:
+        raise BenchError(str(error)) from None
+
+
+def _options(broker: "Broker | None") -> list[str]:
+    return ["--broker", broker.url, "--broker-name", broker.name] if broker else []
 
 
 def _body(number: int, count: int) -> bytes:
@@ -107,9 +140,9 @@ def _write(tasks: Path, load: Load, progress: Progress) -> int:
 
 
 @contextlib.contextmanager
-def _gateway(scratch: str) -> Iterator[tuple[int, int]]:
+def _gateway(scratch: str, *options: str) -> Iterator[tuple[int, int]]:
     """The gateway's process id and port."""
-    argv = [sys.executable, "-m", "gateway", "serve", "--data-path", scratch, "--bind", "127.0.0.1:0"]
+    argv = [sys.executable, "-m", "gateway", "serve", "--bind", "127.0.0.1:0", *options]
     env = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
     with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, env=env, cwd=scratch) as process:
         assert process.stderr
@@ -118,7 +151,9 @@ def _gateway(scratch: str) -> Iterator[tuple[int, int]]:
             if " at http://" not in line:
                 raise BenchError(f"the gateway did not start: {line}{process.stderr.read()}")
             port = int(line.split()[-1].rpartition(":")[2])
-            httpx.get(f"http://127.0.0.1:{port}/api/v1/tasks?limit=1", timeout=60)  # it has read the folder
+            answer = httpx.get(f"http://127.0.0.1:{port}/api/v1/tasks?limit=1", timeout=60)  # it has read the folder
+            if answer.status_code != 200:
+                raise BenchError(f"the gateway is not ready: {answer.text}")
             yield process.pid, port
         finally:
             process.terminate()

@@ -40,6 +40,11 @@ class Plan(msgspec.Struct):
     path: str
     transport: str = "sse"
 
+    @property
+    def whole(self) -> bytes:
+        """What says that all there was before has been told: news only are measured."""
+        return b"HTTP/1.1 101" if self.transport == "ws" and "{}" in self.path else b"synced"
+
 
 class Tally:
     """What all subscribers have seen since the clock began to run."""
@@ -54,12 +59,12 @@ class Tally:
 
 
 class Subscriber(asyncio.Protocol):
-    """One subscription: reads, counts, and keeps nothing."""
+    """One subscription: reads, counts, and keeps nothing. It is `ready` once it has read `whole`."""
 
-    __slots__ = ("_carry", "_ready", "_request", "_streams", "_tally")
+    __slots__ = ("_carry", "_ready", "_request", "_streams", "_tally", "_whole")
 
-    def __init__(self, tally: Tally, request: bytes, ready: asyncio.Future[bool]) -> None:
-        self._tally, self._request, self._ready = tally, request, ready
+    def __init__(self, tally: Tally, request: bytes, ready: asyncio.Future[bool], whole: bytes) -> None:
+        self._tally, self._request, self._ready, self._whole = tally, request, ready, whole
         self._carry = b""
         self._streams = False
 
@@ -71,8 +76,8 @@ class Subscriber(asyncio.Protocol):
         if not self._streams:
             self._streams = data.startswith((b"HTTP/1.1 200", b"HTTP/1.1 101"))
             tally.streaming += self._streams
-            if not self._ready.done():
-                self._ready.set_result(self._streams)
+        if not self._ready.done() and not (self._streams and self._whole not in data):
+            self._ready.set_result(self._streams)
         if not tally.running:
             return
         tally.bytes += len(data)
@@ -101,7 +106,7 @@ async def hold(plan: Plan) -> None:
         async with limit:
             ready: asyncio.Future[bool] = loop.create_future()
             transport, _ = await loop.create_connection(
-                lambda: Subscriber(tally, head.encode(), ready), "127.0.0.1", plan.port
+                lambda: Subscriber(tally, head.encode(), ready, plan.whole), "127.0.0.1", plan.port
             )
             await ready
             return transport
