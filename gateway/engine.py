@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gateway.broker.edge import Edge
     from gateway.broker.publisher import Publisher
     from gateway.sources.backend import Backend
+    from gateway.sources.gateway import GatewaySource
 
 
 class Remote(Protocol):
@@ -104,12 +105,18 @@ class Engine:
             return None
         return Replica(self.store, self.hub, space=settings.namespace, recent=settings.recent)
 
-    def _edge(self, settings: Settings) -> "Edge | None":
-        if not (self.replica and settings.broker):
+    def _edge(self, settings: Settings) -> "Edge | GatewaySource | None":
+        if not self.replica:
             return None
-        from gateway.broker.edge import Edge  # noqa: PLC0415 - most need no Redis
+        if settings.broker:
+            from gateway.broker.edge import Edge  # noqa: PLC0415 - most need no Redis
 
-        return Edge(settings.broker, settings.broker_name, self.replica)
+            return Edge(settings.broker, settings.broker_name, self.replica)
+        from gateway.sources.gateway import GatewaySource  # noqa: PLC0415 - its client takes long to load
+
+        assert settings.source
+        token = settings.source_token.get_secret_value() if settings.source_token else ""
+        return GatewaySource(settings.source, token, self.replica)
 
     def _publisher(self, settings: Settings) -> "Publisher | None":
         if self.replica or not settings.broker:

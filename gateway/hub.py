@@ -112,7 +112,7 @@ class Hub:
         events, self._pending = self._pending, []
         if events:
             self._pass_on(events)
-        for sub in [sub for sub in self._ahead if sub.place <= self._store.head]:
+        while sub := next((sub for sub in self._ahead if sub.place <= self._store.head), None):
             del self._ahead[sub]
             self._resume(sub)
 

@@ -1,5 +1,7 @@
 """A change as one gateway tells it to another: one line of JSON with the file's own bytes in it. No I/O."""
 
+from typing import Annotated
+
 import msgspec
 
 from gateway.store import Event, Kind
@@ -15,7 +17,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     invalid file the last good one where there is one, last written at `updated` (unix ms). `error` says what is wrong.
     """
 
-    id: str
+    id: str = ""
     event: str = ""
     error: str = ""
     updated: int = 0
@@ -26,7 +28,24 @@ class Record(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         return parse(id, self.body.encode(), self.updated) if self.body else None
 
 
+class Line(Record, frozen=True, gc=False):
+    """A line of the stream that gateways follow: a record at its place, or news of the stream itself.
+
+    `floor` comes with `synced`: the offset up to which deletions are forgotten.
+    """
+
+    cursor: Annotated[str, msgspec.Meta(pattern=r"^([^-]+-\d{1,19})?$")] = ""
+    floor: int = 0
+
+    @property
+    def kind(self) -> str:
+        return self.event or "task"
+
+
 read = msgspec.json.Decoder(Record).decode
+"""Raises msgspec.MsgspecError."""
+
+read_line = msgspec.json.Decoder(Line).decode
 """Raises msgspec.MsgspecError."""
 
 

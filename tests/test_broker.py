@@ -626,3 +626,102 @@ def test_without_a_broker_nothing_of_it_is_imported(start: Start) -> None:
         " or m.startswith('gateway.broker')])"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+# Tiers
+
+
+@pytest.fixture
+def tier(start: Start) -> Callable[..., Gateway]:
+    """Starts an edge of another gateway, and waits until it is up to date."""
+
+    def starter(source: Gateway, *options: str, **more: Any) -> Gateway:
+        one = start("--source", source.url, *options, folder=False, **more)
+        until(lambda: is_ready(one))
+        return one
+
+    return starter
+
+
+def test_a_tier_of_edges_serves_the_same(publish: Start, edge: Start, tier: Start) -> None:
+    near = publish()
+    near.put(GUID, b'\xef\xbb\xbf{"status": "success",\n "progress": 100, "message": "\xc3\xa9", "data": {"a": [1]}}\n')
+    near.write("a", progress=1)
+    near.write("doomed")
+    first = edge()
+    with first.sse("/api/v1/tasks") as events:
+        cursor = up_to(events, "synced")[-1].id
+    second = tier(first)
+    third = tier(second)
+    for url in URLS:
+        own, copied = near.get(url.format(GUID)), third.get(url.format(GUID))
+        assert (copied.status_code, copied.content, copied.headers["etag"]) == (200, own.content, own.headers["etag"])
+    with third.sse("/api/v1/tasks", Last_Event_ID=cursor) as events:
+        up_to(events, "synced")
+        near.write("a", progress=2)
+        (near.tasks / "doomed.json").unlink()
+        near.put("broken", b"x" * 70_000)
+        news = [next(events) for _ in range(3)]
+    assert sorted(event.event for event in news) == ["gone", "invalid", "message"]
+    fresh = tier(second)  # it was not there when the task was deleted
+    with fresh.sse("/api/v1/tasks", Last_Event_ID=cursor) as events:
+        assert sorted(event.event for event in up_to(events, "synced")) == ["gone", "invalid", "message", "synced"]
+    with fresh.sse("/api/v1/tasks") as events:
+        assert "gone" not in {event.event for event in up_to(events, "synced")}
+
+
+def test_a_tier_whose_source_is_lost_or_stale(publish: Start, edge: Start, tier: Start, redis: RedisServer) -> None:
+    near = publish()
+    near.write("a", progress=1)
+    first = edge()
+    second = tier(first)
+    with second.sse("/api/v1/tasks") as events:
+        up_to(events, "synced")
+        redis.pause()
+        assert next(events).event == "stale"
+        assert second.get("/readyz").json()["checks"]["source"]["detail"] == "is stale itself"
+        redis.go_on()
+        assert next(events).event == "fresh"
+        first.stop(signal.SIGKILL)
+        assert next(events).event == "stale"
+        assert second.get("/api/v1/tasks").json()["payload"]["stale"] is True
+        near.write("a", progress=2)
+        first.start()
+        found = [next(events), next(events)]
+        assert {event.event for event in found} == {"fresh", "message"}  # resumed: no reset
+        assert items(found) == {"a": 2}
+
+
+def test_a_tier_behind_a_gateway_near_a_folder_with_tokens(start: Start, tier: Start, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_bytes(secrets.token_hex(32).encode())
+    argv = [sys.executable, "-m", "gateway", "token", "--key", str(key), "--tasks", "shop-*"]
+    token = subprocess.check_output(argv, text=True).strip()
+    near = start("--auth-key", str(key))
+    near.write("shop-1", progress=1)
+    near.write("bank-1", progress=1)
+    there = tier(near, env={"GATEWAY_SOURCE_TOKEN": token})
+    with there.sse("/api/v1/tasks") as events:
+        assert items(up_to(events, "synced")) == {"shop-1": 1}
+        near.stop(signal.SIGKILL)
+        near.start()  # a folder's order does not outlive its gateway
+        up_to(events, "reset")
+        assert items(up_to(events, "synced")) == {"shop-1": 1}
+    refused = start("--source", near.url, folder=False)
+    until(lambda: "refuses" in refused.get("/readyz").json()["checks"]["source"]["detail"])
+    assert not [line for one in (there, refused) for line in one.lines if token in line]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--source", "ftp://x"], "--source"),
+        (["--source", "http://x", "--data-path", "."], "only source of tasks"),
+        (["--source", "http://x", "--broker", "redis://x"], "only source of tasks"),
+        ([], "--broker or --source"),
+    ],
+)
+def test_what_cannot_be_a_source_is_refused(options: list[str], says: str) -> None:
+    ended = cli(*options)
+    assert ended.returncode == 2
+    assert says in ended.stderr
