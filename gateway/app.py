@@ -17,6 +17,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.access.gate import Gate, beside
 from gateway.access.grants import grant_of
 from gateway.access.origins import is_preflight, preflight, requested_method
+from gateway.description import urls as description
+from gateway.description.urls import DOCUMENTS
 from gateway.dialects import FLAT, SYSTEM, V1, error
 from gateway.endpoints.base import Endpoint
 from gateway.endpoints.collection import CollectionEndpoint
@@ -121,7 +123,7 @@ class Gateway(Starlette):
         if path == TICKET_URL and self._authority:
             return True
         method = requested_method(scope) if is_preflight(scope) else scope["method"]
-        return method in {"GET", "HEAD"} and (known or path in OPERATORS or path == "/")
+        return method in {"GET", "HEAD"} and (known or path in OPERATORS or path in PAGES or path in DOCUMENTS)
 
 
 def _authority(engine: Engine) -> "Authority | None":
@@ -186,7 +188,8 @@ def routes(by_query: Endpoints, by_path: Endpoints) -> list[BaseRoute]:
     }.items():
         found += [Route(path, endpoint), WebSocketRoute(path, endpoint)]
     files = _Files(directory=STATIC)
-    return [*found, Mount("/static", files), Route("/", _Page(files, "index.html"))]
+    pages = [Route(path, _Page(files, name)) for path, name in PAGES.items()]
+    return [*found, Mount("/static", files), *pages, *description.routes()]
 
 
 def operators_routes(engine: Engine) -> list[BaseRoute]:
@@ -220,6 +223,7 @@ _PASSED_ON = b"GET, HEAD, POST, PUT, PATCH, DELETE"
 
 TICKET_URL, TICKET_SECONDS = "/auth/ticket", 30
 
+PAGES = {"/": "index.html", "/docs": "docs.html"}
 OPERATORS = ("/healthz", "/readyz", "/metrics")
 NO_STORE = {"Cache-Control": "no-store"}
 

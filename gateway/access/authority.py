@@ -23,13 +23,14 @@ from gateway.access.proxies import USER
 from gateway.access.revocations import Revocations
 from gateway.access.tickets import Tickets
 from gateway.access.tokens import TokenError, Tokens, UnknownKeyError, fingerprint
+from gateway.description.urls import DOCUMENTS
 from gateway.limits import Refusal, peer_of
 from gateway.settings import Settings
 
 log = logging.getLogger("gateway.access")
 
 TICKET_URL = "/auth/ticket"
-_PUBLIC = frozenset({"/", "/healthz", "/readyz"})
+_PUBLIC = frozenset({"/", "/docs", "/healthz", "/readyz", *DOCUMENTS})
 _IN_URL = (b"access_token", b"ticket")
 _SECRETS = "gateway.secrets"
 
