@@ -1,37 +1,28 @@
-"""The `gateway` command. Its options are the settings: named, explained and checked there."""
+"""The `gateway` command."""
 
 import contextlib
-import inspect
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import rich.progress
 import rich.table
 import typer
-from pydantic import ValidationError
-from pydantic.fields import FieldInfo
 from rich.console import Console
 
 from gateway import process
 from gateway.demo.folder import busy
+from gateway.options import Refusal, add_options, settings_of
 from gateway.settings import Settings
 from gateway.sockets import BindError, close, listen
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-
-
-class Refusal(typer.Exit):
-    """Ends the command with one sentence and exit status 2."""
-
-    def __init__(self, sentence: str) -> None:
-        process.say(f"gateway: {sentence}")
-        super().__init__(2)
 
 
 @app.callback()
@@ -42,7 +33,7 @@ def about() -> None:
 @app.command()
 def serve(**given: Any) -> None:
     """Serve the Tasks folder of a data path."""
-    settings = _settings(given)
+    settings = settings_of(given)
     with _listening(settings) as sockets:
         says = f"Serving {_what(settings)} at {_urls(sockets, settings)}"
         if settings.workers > 1:
@@ -65,7 +56,7 @@ def demo(
     with tempfile.TemporaryDirectory(prefix="gateway-demo-") as scratch:
         tasks = Path(scratch, "Tasks")
         tasks.mkdir()
-        settings = _settings({**given, "data_path": Path(scratch)})
+        settings = settings_of({**given, "data_path": Path(scratch)})
         with _listening(settings) as sockets:
             process.serve(settings, sockets, _lines_to_try(_urls(sockets, settings).split()[0]), partial(busy, tasks))
 
@@ -75,7 +66,7 @@ def _demo_upstream(given: dict[str, Any]) -> None:
 
     with socket.create_server(("127.0.0.1", 0)) as backend:
         behind = f"http://127.0.0.1:{backend.getsockname()[1]}"
-        settings = _settings({**given, "upstream": behind})
+        settings = settings_of({**given, "upstream": behind})
         with _listening(settings) as sockets:
             url = _urls(sockets, settings).split()[0]
             process.serve(settings, sockets, _upstream_lines(url, behind), partial(memory.busy, backend, url))
@@ -144,6 +135,29 @@ def token(
     except (OSError, ValueError) as error:  # KeyFileError is one
         raise Refusal(f"--key {key}: {getattr(error, 'strerror', None) or error}") from None
     typer.echo(made)
+
+
+@app.command("check")
+def check_folder(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", envvar="GATEWAY_DATA_PATH", help="Data path or its Tasks.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object for each finding.")] = False,
+) -> None:
+    """Say what pollers would have trouble with in a folder of task files. Exit status 1 where they would stumble."""
+    from gateway.check import check  # noqa: PLC0415 - its types take long to define
+
+    tasks = folder if folder.name == "Tasks" or not (folder / "Tasks").is_dir() else folder / "Tasks"
+    levels: list[str] = []
+    try:
+        for finding in check(tasks):
+            levels.append(finding.level)
+            said = msgspec.json.encode(finding._asdict()).decode() if as_json else f"{finding.file}: {finding.text}"
+            typer.echo(said if as_json else f"{finding.level}: {said}")
+    except OSError as error:
+        raise Refusal(f"{tasks}: {error.strerror}") from None
+    if not as_json:
+        errors = levels.count("error")
+        process.say(f"{tasks}: {errors} errors, {len(levels) - errors} warnings")
+    raise typer.Exit(int("error" in levels))
 
 
 class Transport(StrEnum):
@@ -224,18 +238,6 @@ Ctrl-C ends it.
 """
 
 
-def _settings(given: dict[str, Any]) -> Settings:
-    try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})
-    except ValidationError as error:
-        first = error.errors()[0]
-        if not first["loc"]:
-            raise Refusal(first["msg"].removeprefix("Value error, ")) from None
-        name = str(first["loc"][0])
-        reason = "is needed" if first["type"] == "missing" else first["msg"].removeprefix("Value error, ")
-        raise Refusal(f"--{name.replace('_', '-')} (GATEWAY_{name.upper()}): {reason}") from None
-
-
 @contextlib.contextmanager
 def _listening(settings: Settings) -> Iterator[list[socket.socket]]:
     try:
@@ -274,26 +276,8 @@ def _urls(sockets: list[socket.socket], settings: Settings) -> str:
     return " ".join([f"{scheme}://{host}:{port}" for port, found in shown.items() for host in found] + paths)
 
 
-def _options(command: Callable[..., None], *leave_out: str) -> None:
-    """Gives a command an option for every setting. One that is not given is left to the environment and `.env`."""
-
-    def option(name: str, field: FieldInfo) -> inspect.Parameter:
-        kind = {bool: bool, int: int, float: float, Path: Path}.get(field.annotation or str, str)  # type: ignore[arg-type]
-        text = f"{field.description} \\[env: GATEWAY_{name.upper()}]"
-        if field.default not in (None, "", []):
-            shown = ", ".join(field.default) if isinstance(field.default, list) else field.default
-            text += f" \\[default: {shown}]"
-        hint = (list[str] if isinstance(field.default, list) else kind) | None
-        annotation = Annotated[hint, typer.Option(help=text, show_default=False)]  # type: ignore[valid-type]
-        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-
-    fields = [option(name, field) for name, field in Settings.model_fields.items() if name not in leave_out]
-    own = [p for p in inspect.signature(command).parameters.values() if p.kind is not p.VAR_KEYWORD]
-    command.__signature__ = inspect.Signature([*own, *fields])  # type: ignore[attr-defined]
-
-
-_options(serve, "auth_secret", "auth_folder", "source_token")  # a secret on a command line can be seen by others
-_options(demo, "data_path", "workers", "upstream", "auth_secret", "auth_folder", "source", "source_token")
+add_options(serve, "auth_secret", "auth_folder", "source_token")  # a secret on a command line can be seen by others
+add_options(demo, "data_path", "workers", "upstream", "auth_secret", "auth_folder", "source", "source_token")
 
 
 def main() -> None:
