@@ -1,6 +1,7 @@
 # make run            play a backend and serve it          make run DATA=/some/path   serve that data path
 # make test           install what tests need, then lint, types, tests
 # make audit          look the dependencies up in the public advisories (needs the internet)
+# make docs           write docs/settings.md from the code
 # make soak           an hour of mixed clients and faults           make soak MINUTES=20
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -34,7 +35,10 @@ audit: .venv/tested
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	@touch $@
 
+docs: .venv/installed
+	$(BIN)/python -m gateway.description.settings > docs/settings.md
+
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: run test soak audit clean
+.PHONY: run test soak audit docs clean

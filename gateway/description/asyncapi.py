@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from gateway import __version__
 from gateway.description import schemas
-from gateway.description.openapi import SHAPES, TASK_URLS
+from gateway.description.openapi import SHAPES, TASK_URLS, VERSION
 from gateway.description.schemas import components
 
 Json = dict[str, Any]
@@ -103,7 +102,7 @@ def asyncapi() -> Json:
     }
     return {
         "asyncapi": "3.0.0",
-        "info": {"title": "task-gateway", "version": __version__, "description": ABOUT, "license": {"name": "MIT"}},
+        "info": {"title": "task-gateway", "version": VERSION, "description": ABOUT, "license": {"name": "MIT"}},
         "defaultContentType": "application/json",
         "channels": channels,
         "operations": operations,
