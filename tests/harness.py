@@ -29,7 +29,7 @@ CI = os.environ.get("CI") == "true"
 
 def require(program: str) -> str:
     """A program that a test needs: missing is a skip with its reason, and on CI a failure."""
-    found = shutil.which(program)
+    found = shutil.which(program) or shutil.which(program, path="/usr/sbin")  # where Debian has its servers
     if not found:
         (pytest.fail if CI else pytest.skip)(f"{program} is not installed")
     return str(found)

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the programs that are missing here, where a package manager may do it; says what it could not.
 #   system.sh venv PYTHON   what `PYTHON -m venv` needs
-#   system.sh tests         what the tests need: clients in other languages, and a browser
+#   system.sh tests         what the tests need: clients in other languages, a browser, and proxies
 set -u
 
 as_root() {
@@ -27,6 +27,15 @@ need() { # program, package names
     install "$2" "$3" "$4" || echo "cannot install $1: the tests that need it are skipped"
 }
 
+need_server() { # Debian starts what it installs where systemd runs: not unasked
+    PATH="$PATH:/usr/sbin"
+    if [ -d /run/systemd/system ] && command -v apt-get >/dev/null && ! command -v "$1" >/dev/null; then
+        echo "not installing $1, which would be started: the tests that need it are skipped"
+    else
+        need "$1" "$1" "$1" "$1"
+    fi
+}
+
 case "$1" in
 venv)
     "$2" -c 'import ensurepip, venv' 2>/dev/null && exit 0
@@ -44,5 +53,7 @@ tests)
     need ip iproute2 iproute iproute2mac
     need redis-server redis-server redis redis
     need chromium chromium chromium chromium
+    need_server nginx
+    need_server caddy
     ;;
 esac

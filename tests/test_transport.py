@@ -30,11 +30,12 @@ Start = Callable[..., Gateway]
 
 
 def make_certificate(folder: Path, name: str) -> None:
-    """Writes cert.pem and key.pem for localhost, each at once."""
+    """Writes cert.pem and key.pem for localhost and that name, each at once."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)
-    names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))])
+    known_as = [x509.DNSName("localhost"), x509.DNSName(name), x509.IPAddress(ip_address("127.0.0.1"))]
+    names = x509.SubjectAlternativeName(known_as)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(subject)
