@@ -59,11 +59,11 @@ class Hub:
         self._roster.add(sub)
         self._interest.add(sub)
         if cursor is None:
-            self._rewind(sub)
+            sub.rewind(self._store.head)
         elif (place := self._store.place(cursor)) is None:
             self._reset(sub)
         else:
-            self._set_place(sub, place)
+            sub.move(place)
         self._give(sub, list(first))
         self._resume(sub)
         if self.closed:
@@ -81,7 +81,7 @@ class Hub:
         """Adds tasks to what a subscription wants; one that had everything is narrowed to them."""
         self.flush()
         if sub.live and sub.places is not None:
-            self._set_place(sub, self._store.head)
+            sub.move(self._store.head)
         self._interest.narrow(sub)
         sub.live, sub.synced = False, False
         place = self._store.place(cursor) if cursor else 0
@@ -165,26 +165,17 @@ class Hub:
 
     # Places
 
-    def _set_place(self, sub: Subscription, place: int) -> None:
-        sub.place = place
-        if sub.places is not None:
-            sub.places = dict.fromkeys(sub.places, place)
-
-    def _rewind(self, sub: Subscription) -> None:
-        self._set_place(sub, 0)
-        sub.snapshot = self._store.head
-
     def _reset(self, sub: Subscription) -> None:
         self.resets += 1
         sub.synced = False
         sub.outlet.write(sub.encoding.reset())
-        self._rewind(sub)
+        sub.rewind(self._store.head)
 
     def _fall_behind(self, sub: Subscription) -> None:
         sub.live = False
         sub.stalled = self._roster.now
         self._interest.leave(sub)
-        self._set_place(sub, self._store.head)
+        sub.move(self._store.head)
 
     def _resume(self, sub: Subscription) -> None:
         """The outlet has room: gives what was missed, page by page, and makes the subscription live at its end."""

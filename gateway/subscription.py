@@ -76,3 +76,14 @@ class Subscription:
         self.peer = peer
         self.grant = grant
         self.view = grant.view  # one object for as long as it lives: groups go by it
+
+    def move(self, place: int) -> None:
+        """It has everything up to there."""
+        self.place = place
+        if self.places is not None:
+            self.places = dict.fromkeys(self.places, place)
+
+    def rewind(self, head: int) -> None:
+        """It begins anew, with a snapshot up to there."""
+        self.move(0)
+        self.snapshot = head

@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.harness import Gateway, require
+from tests.redisserver import RedisServer
 
 QUIET = [
     "--no-sandbox",
@@ -36,6 +37,14 @@ def start() -> Iterator[Callable[..., Gateway]]:
     yield starter
     for one in started:
         one.close()
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    """A Redis of the test's own."""
+    server = RedisServer()
+    yield server
+    server.close()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,19 +19,13 @@ from httpx_sse import ServerSentEvent
 from tests.harness import Gateway, free_port, until
 from tests.redisserver import RedisServer
 from tests.test_operations import figures
+from tests.test_streams import upto
 from tests.test_transport import make_certificate
 
 Start = Callable[..., Gateway]
 
 URLS = ("/api/task?task_id={}", "/api/transactions/task?id={}", "/api/v1/tasks/{}", "/api/system/tasks?task_id={}")
 GUID = "0b919313-43a5-4cb3-84ae-da8f495f52c1"
-
-
-@pytest.fixture
-def redis() -> Iterator[RedisServer]:
-    server = RedisServer()
-    yield server
-    server.close()
 
 
 @pytest.fixture
@@ -71,16 +65,6 @@ def comes(one: Gateway, id: str, progress: int) -> None:
     until(lambda: one.get(f"/api/task?task_id={id}").json().get("progress") == progress)
 
 
-def up_to(events: Iterator[ServerSentEvent], kind: str) -> list[ServerSentEvent]:
-    """The events up to the first of a kind, with it."""
-    found = []
-    for event in events:
-        found.append(event)
-        if event.event == kind:
-            return found
-    raise AssertionError(f"no {kind} came: {found}")
-
-
 def items(events: list[ServerSentEvent]) -> dict[str, int]:
     """The progress of each task, as the last of the events had it."""
     said = [json.loads(event.data) for event in events if event.event == "message"]
@@ -116,7 +100,7 @@ def test_changes_deletions_and_faults_reach_every_transport_of_an_edge(publish: 
     near.write("a", progress=1)
     there = edge()
     with there.sse("/api/v1/tasks") as events, there.ndjson("/api/v1/tasks?id=a") as lines:
-        up_to(events, "synced")
+        upto(events, "synced")
         near.write("a", progress=2)
         assert json.loads(next(events).data)["progress"] == 2
         near.put("a", b'{"status"')
@@ -141,7 +125,7 @@ def test_every_observed_change_reaches_an_edge_in_order(publish: Start, edge: St
     near = publish()
     there = edge()
     with there.sse("/api/v1/tasks") as events:
-        up_to(events, "synced")
+        upto(events, "synced")
         for n in range(200):
             near.write("a", progress=n / 2, data={"n": n})
             near.get("/api/task?task_id=a")  # observed
@@ -158,13 +142,13 @@ def test_a_client_hops_between_edges_without_a_reset(publish: Start, edge: Start
         near.write(f"t{n}", progress=n)
     one, two = edge(), edge()
     with one.sse("/api/v1/tasks") as events:
-        cursor = up_to(events, "synced")[-1].id
+        cursor = upto(events, "synced")[-1].id
     near.write("t1", progress=50)
     (near.tasks / "t2.json").unlink()
     comes(two, "t1", 50)
     until(lambda: two.get("/api/task?task_id=t2").status_code == 404)
     with two.sse("/api/v1/tasks", Last_Event_ID=cursor) as events:
-        missed = up_to(events, "synced")
+        missed = upto(events, "synced")
     assert sorted(event.event for event in missed) == ["gone", "message", "synced"]
     assert items(missed) == {"t1": 50}
     one.stop(signal.SIGKILL)
@@ -173,7 +157,7 @@ def test_a_client_hops_between_edges_without_a_reset(publish: Start, edge: Start
     three = edge()
     comes(three, "t3", 60)
     with three.sse("/api/v1/tasks", Last_Event_ID=cursor) as events:  # all edges were restarted
-        missed = up_to(events, "synced")
+        missed = upto(events, "synced")
     assert sorted(event.event for event in missed) == ["gone", "message", "message", "synced"]
     assert items(missed) == {"t1": 50, "t3": 60}
 
@@ -187,7 +171,7 @@ def test_who_has_seen_more_elsewhere_is_shown_nothing_older(publish: Start, edge
     near.write("a", progress=2)
     comes(ahead, "a", 2)
     with ahead.sse("/api/v1/tasks") as events:
-        cursor = up_to(events, "synced")[-1].id
+        cursor = upto(events, "synced")[-1].id
     with ahead.sse("/api/task?task_id=a") as events:
         tag = next(events).id
     redis.pause()  # so that the one behind stays so
@@ -231,7 +215,7 @@ def test_an_edge_that_was_away_longer_than_the_stream_is_kept(publish: Start, ed
     near.write("doomed", progress=1)
     there = edge()
     with there.sse("/api/v1/tasks") as events:
-        up_to(events, "synced")
+        upto(events, "synced")
         there.process.send_signal(signal.SIGSTOP)
         (near.tasks / "doomed.json").unlink()
         for n in range(500):
@@ -255,13 +239,13 @@ def test_a_cursor_from_before_what_is_still_known_is_reset(publish: Start, edge:
     near.write("a", progress=1)
     one = edge()
     with one.sse("/api/v1/tasks") as events:
-        cursor = up_to(events, "synced")[-1].id
+        cursor = upto(events, "synced")[-1].id
     for n in range(10):
         near.write(f"t{n}")
     until(lambda: figures(near).get("gateway_broker_tasks") == 3)
     with edge().sse("/api/v1/tasks", Last_Event_ID=cursor) as events:
         assert next(events).event == "reset"
-        assert len(items(up_to(events, "synced"))) == 3
+        assert len(items(upto(events, "synced"))) == 3
 
 
 # Several backends
@@ -283,7 +267,7 @@ def test_namespaces(publish: Start, edge: Start) -> None:
     scoped = edge("--namespace", "bank")
     comes(scoped, "a", 2)
     with scoped.sse("/api/v1/tasks") as events:
-        assert items(up_to(events, "synced")) == {"a": 2, GUID: 5}
+        assert items(upto(events, "synced")) == {"a": 2, GUID: 5}
         shop.write("a", progress=10)
         bank.write("a", progress=20)
         assert items([next(events)]) == {"a": 20}
@@ -360,7 +344,7 @@ def test_a_publisher_finds_out_what_changed_while_it_was_away(publish: Start, ed
     there = edge()
     comes(there, "goes", 1)
     with there.sse("/api/v1/tasks") as events:
-        up_to(events, "synced")
+        upto(events, "synced")
         near.stop(signal.SIGKILL)
         before = len(redis.entries())
         near.write("changes", progress=2)
@@ -380,7 +364,7 @@ def test_edges_serve_what_they_have_while_redis_is_away(publish: Start, edge: St
     near.write("a", progress=1)
     there = edge()
     with there.sse("/api/v1/tasks") as events:
-        up_to(events, "synced")
+        upto(events, "synced")
         redis.pause()
         assert next(events).event == "stale"
         assert there.get("/readyz").status_code == 503
@@ -391,11 +375,11 @@ def test_edges_serve_what_they_have_while_redis_is_away(publish: Start, edge: St
         assert unknown.status_code == 503  # not "no such task": it does not know
         assert unknown.json()["payload"]["message"] == "The source does not answer"
         with there.sse("/api/v1/tasks") as others:
-            assert [event.event for event in up_to(others, "stale")] == ["message", "synced", "stale"]
+            assert [event.event for event in upto(others, "stale")] == ["message", "synced", "stale"]
         near.write("a", progress=2)  # near the folder all goes on
         assert near.get("/api/task?task_id=a").json()["progress"] == 2
         with near.sse("/api/v1/tasks") as others:
-            assert items(up_to(others, "synced")) == {"a": 2}
+            assert items(upto(others, "synced")) == {"a": 2}
         until(lambda: figures(near)["gateway_broker_up"] == 0)
         assert near.get("/readyz").status_code == 200
         redis.go_on()
@@ -414,14 +398,14 @@ def test_redis_restarted_empty_is_filled_from_the_folder(publish: Start, edge: S
     comes(there, "other:x", 1)
     epoch = redis.epoch()
     with there.sse("/api/v1/tasks") as events, there.sse("/api/task?task_id=t3") as own:
-        up_to(events, "synced")
+        upto(events, "synced")
         next(own)
         redis.kill()
         near.write("t3", progress=33)
         redis.start()
-        found = up_to(events, "reset")
+        found = upto(events, "reset")
         assert "gone" not in {event.event for event in found}
-        assert items(up_to(events, "synced")) == {f"t{n}": n for n in range(20)} | {"t3": 33, "other:x": 1}
+        assert items(upto(events, "synced")) == {f"t{n}": n for n in range(20)} | {"t3": 33, "other:x": 1}
         assert json.loads(next(e for e in own if e.event == "message").data)["progress"] == 33
     assert redis.epoch() not in {epoch, ""}
     redis.client.flushall()  # without a connection that breaks
@@ -588,7 +572,7 @@ def test_by_sentinel_over_a_failover(start: Start) -> None:
         until(lambda: second.client.hlen("{gateway}:tasks") == 1)
         until(lambda: bool(watcher.execute_command("SENTINEL", "REPLICAS", "main")))
         with there.sse("/api/v1/tasks") as events:
-            up_to(events, "synced")
+            upto(events, "synced")
             first.kill()
             near.write("a", progress=2)
             until(lambda: second.client.info("replication")["role"] == "master", 20)
@@ -612,7 +596,7 @@ def test_in_a_cluster(start: Start) -> None:
         there = start("--broker", url, folder=False)
         comes(there, "a", 1)
         with there.sse("/api/v1/tasks") as events:
-            up_to(events, "synced")
+            upto(events, "synced")
             near.write("a", progress=2)
             assert items([next(events)]) == {"a": 2}
     finally:
@@ -650,14 +634,14 @@ def test_a_tier_of_edges_serves_the_same(publish: Start, edge: Start, tier: Star
     near.write("doomed")
     first = edge()
     with first.sse("/api/v1/tasks") as events:
-        cursor = up_to(events, "synced")[-1].id
+        cursor = upto(events, "synced")[-1].id
     second = tier(first)
     third = tier(second)
     for url in URLS:
         own, copied = near.get(url.format(GUID)), third.get(url.format(GUID))
         assert (copied.status_code, copied.content, copied.headers["etag"]) == (200, own.content, own.headers["etag"])
     with third.sse("/api/v1/tasks", Last_Event_ID=cursor) as events:
-        up_to(events, "synced")
+        upto(events, "synced")
         near.write("a", progress=2)
         (near.tasks / "doomed.json").unlink()
         near.put("broken", b"x" * 70_000)
@@ -665,9 +649,9 @@ def test_a_tier_of_edges_serves_the_same(publish: Start, edge: Start, tier: Star
     assert sorted(event.event for event in news) == ["gone", "invalid", "message"]
     fresh = tier(second)  # it was not there when the task was deleted
     with fresh.sse("/api/v1/tasks", Last_Event_ID=cursor) as events:
-        assert sorted(event.event for event in up_to(events, "synced")) == ["gone", "invalid", "message", "synced"]
+        assert sorted(event.event for event in upto(events, "synced")) == ["gone", "invalid", "message", "synced"]
     with fresh.sse("/api/v1/tasks") as events:
-        assert "gone" not in {event.event for event in up_to(events, "synced")}
+        assert "gone" not in {event.event for event in upto(events, "synced")}
 
 
 def test_a_tier_whose_source_is_lost_or_stale(publish: Start, edge: Start, tier: Start, redis: RedisServer) -> None:
@@ -676,7 +660,7 @@ def test_a_tier_whose_source_is_lost_or_stale(publish: Start, edge: Start, tier:
     first = edge()
     second = tier(first)
     with second.sse("/api/v1/tasks") as events:
-        up_to(events, "synced")
+        upto(events, "synced")
         redis.pause()
         assert next(events).event == "stale"
         assert second.get("/readyz").json()["checks"]["source"]["detail"] == "is stale itself"
@@ -702,11 +686,11 @@ def test_a_tier_behind_a_gateway_near_a_folder_with_tokens(start: Start, tier: S
     near.write("bank-1", progress=1)
     there = tier(near, env={"GATEWAY_SOURCE_TOKEN": token})
     with there.sse("/api/v1/tasks") as events:
-        assert items(up_to(events, "synced")) == {"shop-1": 1}
+        assert items(upto(events, "synced")) == {"shop-1": 1}
         near.stop(signal.SIGKILL)
         near.start()  # a folder's order does not outlive its gateway
-        up_to(events, "reset")
-        assert items(up_to(events, "synced")) == {"shop-1": 1}
+        upto(events, "reset")
+        assert items(upto(events, "synced")) == {"shop-1": 1}
     refused = start("--source", near.url, folder=False)
     until(lambda: "refuses" in refused.get("/readyz").json()["checks"]["source"]["detail"])
     assert not [line for one in (there, refused) for line in one.lines if token in line]
