@@ -1,0 +1,3 @@
+module example.com/taskgateway
+
+go 1.19
