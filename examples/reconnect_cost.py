@@ -144,7 +144,7 @@ def main() -> None:
         line = f"{name:<20}{opened:>12,}{opened / cost.seconds:>10,.0f}"
         line += f"{1e3 * cpu / opened:>7.2f} ms{opened / cpu:>8,.0f}/s" if cpu else f"{'-':>10}{'-':>10}"
         lines.append(f"{line}{cost.bytes / opened:>12,.0f}")
-    print("\n".join(lines))  # noqa: T201 - its output
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -242,7 +242,7 @@ def read_arguments() -> Storm:
 def main() -> int:
     spread = simulate(read_arguments())
     fixed = simulate(replace(spread.storm, retry=(WITHOUT, WITHOUT)))
-    print(table(spread, fixed))  # noqa: T201 - its output
+    print(table(spread, fixed))
     return 1 if spread.broken() else 0
 
 
