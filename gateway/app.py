@@ -1,8 +1,10 @@
 """The composition root: settings in, an ASGI app out. The only place where everything meets."""
 
+import asyncio
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +28,6 @@ from gateway.endpoints.task import TaskEndpoint, in_path, in_query
 from gateway.engine import Engine
 from gateway.health import ready
 from gateway.limits import Refusal
-from gateway.metrics import exposition
 from gateway.settings import Settings
 from gateway.transports.reply import ALWAYS, BESIDE, Header, Reply, send_reply
 
@@ -203,7 +204,8 @@ def operators_routes(engine: Engine) -> list[BaseRoute]:
         return JSONResponse(body, 200 if well else 503, NO_STORE)
 
     async def metrics(request: Request) -> Response:
-        body, content_type = exposition(engine, request.headers.get("accept", ""))
+        figures = await asyncio.to_thread(import_module, "gateway.metrics")  # it would slow the start
+        body, content_type = figures.exposition(engine, request.headers.get("accept", ""))
         return Response(body, headers={"Content-Type": content_type, **NO_STORE})
 
     return [Route(path, answer) for path, answer in zip(OPERATORS, (alive, is_ready, metrics), strict=True)]

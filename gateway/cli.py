@@ -8,19 +8,20 @@ from dataclasses import asdict
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
-import rich.progress
-import rich.table
 import typer
-from rich.console import Console
 
 from gateway import process
 from gateway.demo.folder import busy
+from gateway.extras import ExtraError, needs
 from gateway.options import Refusal, add_options, settings_of
 from gateway.settings import Settings
 from gateway.sockets import BindError, close, listen
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -115,10 +116,11 @@ def token(
     issuer: Annotated[str, typer.Option(envvar="GATEWAY_AUTH_ISSUER", help="Its iss.")] = "",
 ) -> None:
     """Mint a token. Without --tasks it sees every task."""
-    from gateway.access import minting  # noqa: PLC0415 - cryptography takes long to load
     from gateway.transports.request import BadRequestError, period  # noqa: PLC0415
 
     try:
+        with needs("auth"):
+            from gateway.access import minting  # noqa: PLC0415 - cryptography takes long to load
         if new:
             minting.make_key(key)
         made = minting.mint(
@@ -132,6 +134,8 @@ def token(
         )
     except BadRequestError:
         raise Refusal("--expires must be a period such as 90s, 15m, 8h or 30d") from None
+    except ExtraError as error:
+        raise Refusal(f"token {error}") from None
     except (OSError, ValueError) as error:  # KeyFileError is one
         raise Refusal(f"--key {key}: {getattr(error, 'strerror', None) or error}") from None
     typer.echo(made)
@@ -179,7 +183,10 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Measure what this machine can do: latency, events, processor time and memory, on loopback."""
-    from gateway.bench.run import BenchError, Load, measure  # noqa: PLC0415 - its HTTP client slows the others' start
+    from rich.console import Console  # noqa: PLC0415 - what it shows, and its HTTP client, would slow the others' start
+    from rich.progress import Progress  # noqa: PLC0415
+
+    from gateway.bench.run import BenchError, Load, measure  # noqa: PLC0415
 
     load = Load(
         subscribers=subscribers,
@@ -193,7 +200,7 @@ def bench(
     )
     process.raise_descriptor_limit()
     try:
-        with rich.progress.Progress(console=process.console, transient=True) as bar:
+        with Progress(console=Console(stderr=True), transient=True) as bar:
             running = bar.add_task(f"{subscribers} subscribers, {rate:g} writes a second", total=seconds)
             figures = measure(load, lambda done: bar.update(running, completed=done))
     except BenchError as error:
@@ -205,8 +212,10 @@ def bench(
         Console().print(_table(figures))
 
 
-def _table(figures: dict[str, Any]) -> rich.table.Table:
-    table = rich.table.Table("figure", rich.table.Column("value", justify="right"))
+def _table(figures: dict[str, Any]) -> "Table":
+    from rich.table import Column, Table  # noqa: PLC0415 - see bench
+
+    table = Table("figure", Column("value", justify="right"))
     for name, value in figures.items():
         table.add_row(name.replace("_", " "), "not known here" if value is None else f"{value:,.2f}")
     return table

@@ -20,15 +20,12 @@ from types import FrameType
 from typing import Any
 
 import msgspec
-from rich.console import Console
-from rich.logging import RichHandler
 
 from gateway.app import create_app
 from gateway.server import Server
 from gateway.settings import Settings
 
 log = logging.getLogger("gateway.process")
-console = Console(stderr=True, highlight=False)
 
 RESTART = 1.0
 """Seconds until a worker that died is replaced."""
@@ -54,7 +51,8 @@ class JsonFormatter(logging.Formatter):
 
 def say(text: str) -> None:
     """A word to the person at the terminal, as it is."""
-    console.print(text, markup=False, soft_wrap=True)
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
 
 
 def serve(settings: Settings, sockets: list[socket.socket], says: str, beside: Beside | None = None) -> None:
@@ -138,15 +136,26 @@ NOISY = {"watchfiles": logging.WARNING, "uvicorn.error": logging.ERROR, "sse_sta
 
 
 def _prepare(settings: Settings) -> None:
-    handler: logging.Handler = RichHandler(console=console)
-    handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
-    if settings.log_format == "json":
-        handler = logging.StreamHandler()
-        handler.setFormatter(JsonFormatter())
+    handler = _for_machines() if settings.log_format == "json" else _for_people()
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
     for noisy, least in NOISY.items():
         logging.getLogger(noisy).setLevel(max(least, logging.getLogger().level))
     raise_descriptor_limit()
+
+
+def _for_machines() -> logging.Handler:
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter())
+    return handler
+
+
+def _for_people() -> logging.Handler:
+    from rich.console import Console  # noqa: PLC0415 - most commands log nothing
+    from rich.logging import RichHandler  # noqa: PLC0415
+
+    handler = RichHandler(console=Console(stderr=True, highlight=False))
+    handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    return handler
 
 
 def raise_descriptor_limit() -> None:

@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.certificate import Certificate
+from gateway.extras import needs
 from gateway.tasks import is_space
 
 DOCUMENTED = ["localhost:8080", "localhost:8006"]
@@ -143,10 +144,8 @@ class Settings(BaseSettings):
     @classmethod
     def _is_redis(cls, url: str | None) -> str | None:
         if url:
-            try:
+            with needs("redis"):
                 from gateway.broker.connection import check  # noqa: PLC0415 - most need no Redis
-            except ImportError:
-                raise ValueError("needs redis: pip install 'task-gateway[redis]'") from None
             check(url)
         return url
 
@@ -169,13 +168,17 @@ class Settings(BaseSettings):
             raise ValueError(f"there is no folder {path}")
         return path.resolve() if path else None
 
-    @field_validator("auth_key", "auth_secret")
+    @field_validator("auth_key", "auth_secret", "auth_jwks", "trusted_header")
     @classmethod
-    def _is_key(cls, given: Path | SecretStr | None) -> Path | SecretStr | None:
+    def _can_ask(cls, given: Path | SecretStr | str | None) -> Path | SecretStr | str | None:
+        """Whoever lets in only some also makes tickets for them, which are tokens, too."""
         if given:
-            from gateway.access.keys import read_key_file, read_keys  # noqa: PLC0415 - cryptography takes long to load
-
-            read_key_file(given) if isinstance(given, Path) else read_keys(given.get_secret_value().encode())
+            with needs("auth"):
+                from gateway.access.keys import read_key_file, read_keys  # noqa: PLC0415 - cryptography loads slowly
+            if isinstance(given, Path):
+                read_key_file(given)
+            elif isinstance(given, SecretStr):
+                read_keys(given.get_secret_value().encode())
         return given
 
     @model_validator(mode="after")

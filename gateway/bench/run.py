@@ -15,6 +15,7 @@ import httpx
 import msgspec
 
 from gateway.bench.figures import cpu_seconds, resident_bytes
+from gateway.extras import ExtraError, needs
 
 if TYPE_CHECKING:
     from gateway.bench.broker import Broker
@@ -90,8 +91,11 @@ def _percent(before: float | None, after: float | None, seconds: float) -> float
 
 @contextlib.contextmanager
 def _broker(url: str) -> "Iterator[Broker]":
-    from gateway.bench.broker import BrokerError, scratch_broker  # noqa: PLC0415 - most need no Redis
-
+    try:
+        with needs("redis"):
+            from gateway.bench.broker import BrokerError, scratch_broker  # noqa: PLC0415 - most need no Redis
+    except ExtraError as error:
+        raise BenchError(f"--broker {error}") from None
     try:
         with scratch_broker(url) as broker:
             yield broker

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from functools import partial
 
-from sse_starlette.sse import EventSourceResponse
 from starlette.types import Receive, Scope, Send
 
 from gateway.direct import EXTENSION
@@ -29,6 +28,8 @@ async def stream(
         if outlet := direct.hand_over(head_of((name.lower().encode(), value.encode()) for name, value in headers)):
             outlet.lost = partial(hub.unsubscribe, subscribe(outlet, encoding.direct))
         return
+    from sse_starlette.sse import EventSourceResponse  # noqa: PLC0415 - our own server needs none
+
     pipe = Pipe()
     # NDJSON, too: this response ends when its server is told to, where others hold up its end. The hub's heartbeats do.
     response = EventSourceResponse(aiter(pipe), media_type=media_type, headers=HEADERS, ping=0)
