@@ -1,44 +1,58 @@
 # make run            play a backend and serve it          make run DATA=/some/path   serve that data path
 # make test           install what tests need, then lint, types, tests
+# make test-all       the same with each Python that is here, one after the other
 # make audit          look the dependencies up in the public advisories (needs the internet)
 # make docs           write docs/settings.md from the code
+# make constraints    pin what is installed to the newest versions (needs a package index)
 # make soak           an hour of mixed clients and faults           make soak MINUTES=20
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
-BIN := .venv/bin
+VENV ?= .venv
+BIN := $(VENV)/bin
 
-run: .venv/installed
+run: $(VENV)/installed
 	@$(if $(DATA),$(BIN)/gateway serve --data-path "$(DATA)",$(BIN)/gateway demo) $(ARGS)
 
-test: .venv/tested
+test: $(VENV)/tested
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest --numprocesses auto --dist loadfile $(ARGS)
 
-soak: .venv/tested
+test-all:
+	@for v in 3.11 3.12 3.13 3.14; do \
+		if python$$v -c 'import venv' 2>/dev/null; then $(MAKE) test PYTHON=python$$v VENV=.venv-$$v || exit; fi; done
+
+soak: $(VENV)/tested
 	$(BIN)/python -m tests.soak $(or $(MINUTES),60)
 
-audit: .venv/tested
+constraints: $(BIN)/python
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --no-annotate \
+		--custom-compile-command 'make constraints' --system-certs --output-file constraints.txt pyproject.toml
+
+audit: $(VENV)/tested
 	$(BIN)/python -m pip install --quiet pip-audit
 	$(BIN)/pip-audit --skip-editable
 
-.venv/installed: pyproject.toml
+$(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed"; exit 1; }
 	@sh tests/system.sh venv $(PYTHON)
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable .
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all]'
 	@touch $@
 
-.venv/tested: .venv/installed tests/system.sh
+$(VENV)/tested: $(VENV)/installed tests/system.sh
 	@sh tests/system.sh tests
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	@touch $@
 
-docs: .venv/installed
+docs: $(VENV)/installed
 	$(BIN)/python -m gateway.description.settings > docs/settings.md
 
 clean:
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: run test soak audit docs clean
+.PHONY: run test test-all constraints docs soak audit clean

@@ -50,7 +50,10 @@ def free_port() -> int:
 
 
 class Gateway:
-    """A gateway process. `kind` is "gateway" for our own server, "uvicorn" for the app under a plain ASGI server."""
+    """A gateway process. `kind` is "gateway" for our own server, "uvicorn" for the app under a plain ASGI server.
+
+    `command` is how `gateway` is called, and `cwd` where.
+    """
 
     def __init__(
         self,
@@ -59,6 +62,8 @@ class Gateway:
         data: Path | None = None,
         folder: bool = True,
         env: dict[str, str] | None = None,
+        command: tuple[str, ...] = (sys.executable, "-m", "gateway"),
+        cwd: Path | None = None,
     ):
         self.kind = kind
         self.data = data or Path(tempfile.mkdtemp(prefix="gateway-test-"))
@@ -68,6 +73,7 @@ class Gateway:
         self.options = options
         self.port = free_port()
         self.env = env or {}
+        self._command, self._cwd = command, cwd
         self.lines: list[str] = []
         self.start()
 
@@ -78,15 +84,15 @@ class Gateway:
     def start(self) -> None:
         env = {**os.environ, "COLUMNS": "200", **self.env}
         if self.kind == "gateway":
-            argv = ["-m", "gateway", "serve", "--bind", f"127.0.0.1:{self.port}", *self.options]
+            argv = [*self._command, "serve", "--bind", f"127.0.0.1:{self.port}", *self.options]
             argv += self._folder
         else:
-            argv = ["-m", "uvicorn", "--factory", "gateway.app:create_app", "--port", str(self.port)]
+            argv = [sys.executable, "-m", "uvicorn", "--factory", "gateway.app:create_app", "--port", str(self.port)]
             argv += ["--ws", "websockets-sansio", "--log-level", "warning"]
             env |= {"GATEWAY_DATA_PATH": str(self.data)} if self._folder else {}
             for name, value in zip(self.options[::2], self.options[1::2], strict=True):
                 env["GATEWAY_" + name.removeprefix("--").replace("-", "_").upper()] = value
-        self.process = subprocess.Popen([sys.executable, *argv], stderr=subprocess.PIPE, text=True, env=env)
+        self.process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, env=env, cwd=self._cwd)
         assert self.process.stderr
         self._reader = threading.Thread(target=self._read, args=(self.process.stderr,), daemon=True)
         self._reader.start()
