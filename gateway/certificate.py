@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -18,12 +18,13 @@ class CertificateError(ValueError):
 
 
 class Certificate:
-    """Keeps `context` in step with the files. The key may stand in the certificate's file."""
+    """Keeps `context` in step with the files. The key may stand in the certificate's file. `protocols`: its ALPN's."""
 
-    def __init__(self, certificate: Path, key: Path | None) -> None:
+    def __init__(self, certificate: Path, key: Path | None, protocols: Sequence[str] = ("http/1.1",)) -> None:
         self._files = (certificate, key)
         self._signature = self._look()
         self.context = _context(*self._files)
+        self.context.set_alpn_protocols(protocols)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -61,7 +62,6 @@ class Certificate:
 def _context(certificate: Path, key: Path | None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
     try:
         context.load_cert_chain(certificate, key, password=lambda: b"")
     except ssl.SSLError:

@@ -7,6 +7,7 @@ and held by the tests: of a connection `connections`, `cycle`, `pipeline`, `_sta
 """
 
 import asyncio
+import logging
 from typing import Any
 
 from uvicorn._types import ASGI3Application
@@ -20,12 +21,13 @@ from gateway.transports.reply import BESIDE
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """Offers itself in the scope of each HTTP/1.1 request, to be answered directly.
+    """Offers itself in the scope of each HTTP/1.1 request, to be answered directly; `chunked` is how its bodies go.
 
     Closes connections whose request's head is too large or too slow. `head_deadline` (seconds) and `max_head` (bytes)
     are set on a subclass: uvicorn makes the instances.
     """
 
+    chunked = True
     head_deadline = 10.0
     max_head = 65_536
 
@@ -140,9 +142,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _log(self, scope: Any, status: int) -> None:
         """`scope` is that of the request which is answered: the connection's own is the newest one's."""
         if self.access_log:
-            client, path = get_client_addr(scope), get_path_with_query_string(scope)
-            line = '%s - "%s %s HTTP/%s" %d'
-            self.access_logger.info(line, client, scope["method"], path, scope["http_version"], status)
+            log_answer(self.access_logger, scope, status)
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
@@ -170,6 +170,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.close_timer = self.loop.call_later(0, _nothing)  # else the connection is closed when the app returns
         del self.conn.parser, self.conn, self.scope  # and the cycles with them
         return socket
+
+
+def log_answer(logger: logging.Logger, scope: Any, status: int) -> None:
+    """A line as uvicorn logs it."""
+    client, path = get_client_addr(scope), get_path_with_query_string(scope)
+    logger.info('%s - "%s %s HTTP/%s" %d', client, scope["method"], path, scope["http_version"], status)
 
 
 def _nothing() -> None:

@@ -32,11 +32,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=type(
-                    "Http",
-                    (HttpProtocol,),
-                    {"head_deadline": settings.head_deadline, "max_head": settings.max_head},
-                ),
+                http=_http(settings),
                 ws=type("WebSocket", (WebSocketProtocol,), {"max_message": settings.max_message}),
                 ws_per_message_deflate=False,  # costs tens of kilobytes a connection
                 ws_max_size=settings.upstream_message if settings.upstream else settings.max_message,
@@ -53,7 +49,10 @@ class Server(uvicorn.Server):
         self.ending_signals: tuple[int, ...] = HANDLED_SIGNALS
         self._engine = app.engine
         self._on_start = on_start
-        self._certificate = Certificate(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
+        self._certificate: Certificate | None = None
+        if settings.tls_cert:
+            protocols = ("h2", "http/1.1") if settings.http2 else ("http/1.1",)
+            self._certificate = Certificate(settings.tls_cert, settings.tls_key, protocols)
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         async with self._certificate.running() if self._certificate else nullcontext():
@@ -88,3 +87,15 @@ class Server(uvicorn.Server):
         if self.should_exit:
             os._exit(0)  # there is nothing to save: the folder has it all
         self.should_exit = True
+
+
+def _http(settings: Settings) -> type[HttpProtocol]:
+    """The protocol of a new connection, with its limits."""
+    limits: dict[str, object] = {"head_deadline": settings.head_deadline, "max_head": settings.max_head}
+    if not settings.http2:
+        return type("Http", (HttpProtocol,), limits)
+    from gateway.http2.choice import Protocol  # noqa: PLC0415 - an extra
+    from gateway.http2.connection import Connection  # noqa: PLC0415
+
+    http2 = type("Http2", (Connection,), {**limits, "write_deadline": settings.write_deadline})
+    return type("Http", (Protocol,), {**limits, "http2": http2})

@@ -1,5 +1,6 @@
 """Every setting and its default, in one place: from the command line, `GATEWAY_…` in the environment, or `.env`."""
 
+from importlib.util import find_spec
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
@@ -59,6 +60,7 @@ class Settings(BaseSettings):
     trusted_header: str = Field("", description="Header in which a trusted proxy names the user it let in.")
     tls_cert: Path | None = Field(None, description="Certificate file (PEM, with its chain): serve HTTPS.")
     tls_key: Path | None = Field(None, description="Its key, where that is not in the same file.")
+    http2: bool = Field(False, description="Speak HTTP/2 beside HTTP/1.1: by ALPN over TLS, by prior knowledge else.")
     unix_mode: str = Field("660", pattern=r"^[0-7]{3}$", description="Who may use a Unix socket, as octal bits.")
     unix_group: str = Field("", description="Group of a Unix socket.")
     upstream: str | None = Field(
@@ -148,6 +150,13 @@ class Settings(BaseSettings):
                 from gateway.broker.connection import check  # noqa: PLC0415 - most need no Redis
             check(url)
         return url
+
+    @field_validator("http2")
+    @classmethod
+    def _has_parser(cls, http2: bool) -> bool:
+        if http2 and not find_spec("zttp"):
+            raise ValueError("needs zttp: pip install 'task-gateway[http2]'")
+        return http2
 
     @field_validator("namespace")
     @classmethod

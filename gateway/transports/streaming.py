@@ -26,7 +26,8 @@ async def stream(
     if direct := scope.get("extensions", {}).get(EXTENSION):
         headers = {"Content-Type": media_type, **HEADERS}.items()
         if outlet := direct.hand_over(head_of((name.lower().encode(), value.encode()) for name, value in headers)):
-            outlet.lost = partial(hub.unsubscribe, subscribe(outlet, encoding.direct))
+            framed = encoding.direct if direct.chunked else encoding
+            outlet.lost = partial(hub.unsubscribe, subscribe(outlet, framed))
         return
     from sse_starlette.sse import EventSourceResponse  # noqa: PLC0415 - our own server needs none
 

@@ -1,0 +1,1 @@
+"""HTTP/2 beside HTTP/1.1, on the same ports."""
