@@ -86,6 +86,7 @@ def test_shutdown_answers_those_who_wait(start: Callable[..., Gateway], name: st
     one = start()
     one.write(name)
     answer = waits(one, later, f"/api/task?task_id={name}&wait=50")
+    until(lambda: figures(one).get("gateway_subscribers/long-poll", 0) == 1)
     threading.Thread(target=one.stop).start()
     assert answer.result(3).status_code == 200
 

@@ -146,7 +146,8 @@ def test_nothing_is_smuggled(front: Gateway, head: str) -> None:
     assert answer.startswith(b"HTTP/1.1 400 ") or not answer
 
 
-def test_large_bodies_go_through_in_little_memory(front: Gateway) -> None:
+def test_large_bodies_go_through_in_little_memory(start: Callable[..., Gateway], backend: Backend) -> None:
+    front = start("--upstream", backend.url, "--upstream-tasks", "off")
     megabytes = 1_024
     front.get("/large?megabytes=64")
     before, most, seen = rss_mb(front.process.pid), 0.0, 0
