@@ -5,6 +5,7 @@ import getpass
 import socket
 import ssl
 import subprocess
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ Edits = dict[str, str]
 """What stands in a configuration, and what is to stand there instead."""
 
 
-class Proxy:
+class Proxy(ABC):
     """A proxy in front of gateways, with the committed configuration; `edits` make it a wrong one."""
 
     file = ""
@@ -47,11 +48,11 @@ class Proxy:
             self.process = subprocess.Popen(self._argv(), stdout=log, stderr=log, env={"HOME": str(folder)})
         until(self._listens)
 
-    def _filled_in(self, gateways: list[str]) -> Edits:
-        raise NotImplementedError
+    @abstractmethod
+    def _filled_in(self, gateways: list[str]) -> Edits: ...
 
-    def _argv(self) -> list[str]:
-        raise NotImplementedError
+    @abstractmethod
+    def _argv(self) -> list[str]: ...
 
     def _listens(self) -> bool:
         assert self.process.poll() is None, self.log.read_text()
