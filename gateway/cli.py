@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from gateway import process
+from gateway import process, workers
 from gateway.demo.folder import busy
 from gateway.extras import ExtraError, needs
 from gateway.options import Refusal, add_options, settings_of
 from gateway.settings import Settings
-from gateway.sockets import BindError, close, listen
+from gateway.sockets import BindError, close, listen, made_here, name_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -38,7 +38,7 @@ def serve(**given: Any) -> None:
     with _listening(settings) as sockets:
         says = f"Serving {_what(settings)} at {_urls(sockets, settings)}"
         if settings.workers > 1:
-            process.serve_with_workers(settings, sockets, says)
+            workers.serve(settings, sockets, says)
         else:
             process.serve(settings, sockets, says)
 
@@ -254,10 +254,11 @@ def _listening(settings: Settings) -> Iterator[list[socket.socket]]:
         sockets = listen(settings.bind, settings.write_deadline, mode=mode, group=settings.unix_group)
     except BindError as error:
         raise Refusal(f"{error}: choose another address with --bind HOST:PORT") from None
+    ours = made_here(sockets, settings.bind)
     try:
         yield sockets
     finally:
-        close(sockets)
+        close(ours)
 
 
 def _what(settings: Settings) -> str:
@@ -272,14 +273,15 @@ def _what(settings: Settings) -> str:
 def _urls(sockets: list[socket.socket], settings: Settings) -> str:
     """The URLs to open, one for each port and address; `localhost` where that is both."""
     scheme = "https" if settings.tls_cert else "http"
-    hosts: dict[int, list[str]] = {}
+    hosts: dict[str, list[str]] = {}
     paths = []
     for opened in sockets:
-        if isinstance(opened.getsockname(), str):
-            paths.append(f"unix:{opened.getsockname()}")
+        address = name_of(opened)
+        if address.startswith("unix:"):
+            paths.append(address)
             continue
-        host, port = opened.getsockname()[:2]
-        hosts.setdefault(port, []).append(f"[{host}]" if ":" in host else host)
+        host, _, port = address.rpartition(":")
+        hosts.setdefault(port, []).append(host)
     both = ["127.0.0.1", "[::1]"]
     shown = {port: ["localhost"] if found == both else found for port, found in hosts.items()}
     return " ".join([f"{scheme}://{host}:{port}" for port, found in shown.items() for host in found] + paths)

@@ -1,22 +1,13 @@
-"""Processes that serve: one, or several on the same sockets."""
+"""A process that serves, and its log."""
 
 import asyncio
 import contextlib
 import gc
 import logging
-import multiprocessing
-import signal
 import socket
 import sys
-import tempfile
-import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
-from functools import partial
-from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
-from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import msgspec
@@ -24,11 +15,7 @@ import msgspec
 from gateway.app import create_app
 from gateway.server import Server
 from gateway.settings import Settings
-
-log = logging.getLogger("gateway.process")
-
-RESTART = 1.0
-"""Seconds until a worker that died is replaced."""
+from gateway.supervisor import Supervisor
 
 Beside = Callable[[], Coroutine[Any, Any, None]]
 """What is to run in the same loop as long as the server does."""
@@ -57,85 +44,45 @@ def say(text: str) -> None:
 
 def serve(settings: Settings, sockets: list[socket.socket], says: str, beside: Beside | None = None) -> None:
     """Serves in this process until a signal ends it; says so once it listens."""
-    _prepare(settings)
-    server = Server(create_app(settings), settings, partial(_started, says))
-    _run(_serve(server, sockets, beside))
+    prepare(settings)
+    supervisor = Supervisor()
+
+    def listens() -> None:
+        settle()
+        say(says)
+        supervisor.ready(says)
+
+    server = Server(create_app(settings), settings, listens, supervisor.stopping)
+    run(server, sockets, *([beside] if beside else []), supervisor.watch)
 
 
-def serve_with_workers(settings: Settings, sockets: list[socket.socket], says: str) -> None:
-    """Serves in `settings.workers` processes, and replaces those that die, until a signal ends them all."""
-    with tempfile.TemporaryDirectory(prefix="gateway-auth-") as shared:
-        _serve_with_workers(settings.model_copy(update={"auth_folder": Path(shared)}), sockets, says)
+def run(server: Server, sockets: list[socket.socket], *beside: Beside) -> None:
+    """Serves until the server ends, with what is to run beside it."""
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(server, sockets, beside))
 
 
-def _serve_with_workers(settings: Settings, sockets: list[socket.socket], says: str) -> None:
-    _prepare(settings)
-    context = multiprocessing.get_context("spawn")
-    workers: list[BaseProcess] = []
-    stopping = threading.Event()
-
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        stopping.set()
-        for worker in workers:
-            worker.terminate()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
-    say(says)
-    while not stopping.is_set():
-        while len(workers) < settings.workers and not stopping.is_set():
-            workers.append(context.Process(target=_work, args=(settings, sockets)))
-            workers[-1].start()
-        wait([worker.sentinel for worker in workers])
-        for worker in [w for w in workers if not w.is_alive()]:
-            workers.remove(worker)
-            if not stopping.is_set():
-                log.error("worker %s ended with exit status %s: starting another", worker.pid, worker.exitcode)
-                stopping.wait(RESTART)
-    for worker in workers:
-        worker.terminate()  # one that was started while the signal came
-        worker.join()
-
-
-def _work(settings: Settings, sockets: list[socket.socket]) -> None:
-    """A worker's life. It ends with its parent, however that ended."""
-    _prepare(settings)
-    parent = multiprocessing.parent_process()
-    assert parent
-    orphaned = partial(wait, [parent.sentinel])
-    server = Server(create_app(settings), settings, partial(_started, ""))
-    server.ending_signals = (signal.SIGTERM,)  # Ctrl-C reaches all at once: the parent passes it on
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def end_with_parent() -> None:
-        orphaned()
-        server.should_exit = True
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    _run(_serve(server, sockets, None))
-
-
-async def _serve(server: Server, sockets: list[socket.socket], beside: Beside | None) -> None:
-    task = asyncio.create_task(beside()) if beside else None
+async def _serve(server: Server, sockets: list[socket.socket], beside: Sequence[Beside]) -> None:
+    tasks = [asyncio.create_task(one()) for one in beside]
     await server.serve(sockets)
-    if task:
+    for task in tasks:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
 
 
-def _started(says: str) -> None:
+def settle() -> None:
+    """Once all is set up: what is there now stays, and need not be looked at again."""
     gc.collect()
-    gc.freeze()  # what is there now stays: it need not be looked at again
-    if says:
-        say(says)
+    gc.freeze()
 
 
 NOISY = {"watchfiles": logging.WARNING, "uvicorn.error": logging.ERROR, "sse_starlette": logging.WARNING}
 """uvicorn warns of each request that is not HTTP: a port scan would fill the disk."""
 
 
-def _prepare(settings: Settings) -> None:
+def prepare(settings: Settings) -> None:
+    """What a process needs before it serves: its log, and room for connections."""
     handler = _for_machines() if settings.log_format == "json" else _for_people()
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
     for noisy, least in NOISY.items():
@@ -168,12 +115,9 @@ def raise_descriptor_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _run(serving: Coroutine[Any, Any, None]) -> None:
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
         import uvloop  # noqa: PLC0415 - not on every platform
-
-        factory = uvloop.new_event_loop
     except ImportError:
-        factory = None
-    with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(serving)
+        return None
+    return uvloop.new_event_loop

@@ -28,7 +28,13 @@ class Server(uvicorn.Server):
     first. A signal ends it with exit status 0, a second one at once.
     """
 
-    def __init__(self, app: Gateway, settings: Settings, on_start: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        app: Gateway,
+        settings: Settings,
+        on_start: Callable[[], None] | None = None,
+        on_stop: Callable[[], None] | None = None,
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -48,7 +54,7 @@ class Server(uvicorn.Server):
         )
         self.ending_signals: tuple[int, ...] = HANDLED_SIGNALS
         self._engine = app.engine
-        self._on_start = on_start
+        self._on_start, self._on_stop = on_start, on_stop
         self._certificate: Certificate | None = None
         if settings.tls_cert:
             protocols = ("h2", "http/1.1") if settings.http2 else ("http/1.1",)
@@ -66,6 +72,8 @@ class Server(uvicorn.Server):
             self._on_start()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._on_stop:
+            self._on_stop()
         for server in self.servers:  # nobody comes in any more, so that all who are there can be told
             server.close()
         self._engine.hub.close()

@@ -5,11 +5,12 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.certificate import Certificate
 from gateway.extras import needs
+from gateway.sockets import BindError, address_of
 from gateway.tasks import is_space
 
 DOCUMENTED = ["localhost:8080", "localhost:8006"]
@@ -32,7 +33,9 @@ class Settings(BaseSettings):
 
     data_path: Path | None = Field(None, description="The backend's data path: its Tasks folder is served.")
     bind: Annotated[list[str], NoDecode] = Field(
-        DOCUMENTED, description="HOST:PORT to listen on, or unix:/path. A name is taken on IPv4 and IPv6. Repeatable."
+        DOCUMENTED,
+        description="HOST:PORT to listen on, unix:/path, or fd:N, a socket that was passed on. A name is taken "
+        "on IPv4 and IPv6. Repeatable.",
     )
     allowed_host: Annotated[list[str], NoDecode] = Field(
         [], description="Names that clients may call the gateway by, beside those it is bound to. Repeatable."
@@ -127,6 +130,13 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = Field("text", description="Logs for people, or a JSON object a line.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
 
+    _bound: list[str] = PrivateAttr(default_factory=list)
+
+    @property
+    def bound(self) -> list[str]:
+        """The addresses of `bind`, with what an inherited socket is bound to in place of its number."""
+        return self._bound
+
     @property
     def asks(self) -> bool:
         """Whether clients are asked who they are."""
@@ -209,7 +219,11 @@ class Settings(BaseSettings):
     def _is_guarded(self) -> "Settings":
         if self.trusted_header and not self.trusted_proxy:
             raise ValueError("--trusted-header needs --trusted-proxy: anybody else could send it")
-        open_to_all = next((bind for bind in self.bind if ":" in bind and not is_local(bind)), None)
+        try:
+            self._bound = [address_of(bind) for bind in self.bind]  # now: workers know the sockets by other numbers
+        except BindError as error:
+            raise ValueError(f"--bind (GATEWAY_BIND): {error}") from None
+        open_to_all = next((bind for bind in self.bound if ":" in bind and not is_local(bind)), None)
         if open_to_all and not (self.asks or self.allow_anonymous):
             raise ValueError(
                 f"{open_to_all} is open to the network: let it ask for tokens (--auth-key FILE, --auth-jwks URL), "

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 import shutil
 import socket
 import stat
@@ -26,27 +27,43 @@ TCP_RTO_MAX_MS = 44
 """Linux 6.15 and newer; no version of Python names it yet."""
 
 
+INHERITED = "fd:"
+"""What stands before the number of a socket that somebody else has made, such as systemd."""
+
+
 class BindError(OSError):
     """An address that cannot be listened on; the text says which and why."""
 
 
 def listen(binds: list[str], write_deadline: int = 60, *, mode: int = 0o660, group: str = "") -> list[socket.socket]:
-    """Sockets for `HOST:PORT` addresses, on each address the host has, and for `unix:/path`. Raises BindError.
+    """Sockets for `HOST:PORT` addresses, on each address the host has, for `unix:/path`, and for `fd:N`: one that this
+    process was started with, and that listens already. Raises BindError.
 
     `write_deadline`: seconds after which the kernel gives up a connection that takes nothing. `mode` and `group` are
     those of Unix sockets.
     """
     sockets: list[socket.socket] = []
     try:
-        for bind in binds:
+        for bind in dict.fromkeys(binds):
             path = bind.removeprefix("unix:")
-            sockets += _listen(bind) if path == bind else [_listen_unix(path, mode, group)]
+            if bind.startswith(INHERITED):
+                sockets.append(_adopt(bind))
+            else:
+                sockets += _listen(bind) if path == bind else [_listen_unix(path, mode, group)]
         for opened in sockets:
-            _prepare(opened, 1000 * write_deadline)
+            prepare(opened, write_deadline)
     except OSError:
-        close(sockets)
+        ours = made_here(sockets, binds)
+        close(ours)
+        for inherited in set(sockets) - set(ours):
+            inherited.detach()
         raise
     return sockets
+
+
+def made_here(sockets: list[socket.socket], binds: list[str]) -> list[socket.socket]:
+    """Those that were not inherited: whoever has made the others closes them, and knows what becomes of their paths."""
+    return [opened for opened in sockets if f"{INHERITED}{opened.fileno()}" not in binds]
 
 
 def close(sockets: list[socket.socket]) -> None:
@@ -56,6 +73,55 @@ def close(sockets: list[socket.socket]) -> None:
         opened.close()
         if path:
             Path(path).unlink(missing_ok=True)
+
+
+def address_of(bind: str) -> str:
+    """What an inherited socket (`fd:N`) is bound to, as `HOST:PORT` or `unix:…`; any other address as it is.
+
+    Raises BindError.
+    """
+    if not bind.startswith(INHERITED):
+        return bind
+    opened = _opened(bind)
+    try:
+        return name_of(opened)
+    finally:
+        opened.detach()  # it stays open: this only looked at it
+
+
+def name_of(opened: socket.socket) -> str:
+    """The address that a socket is bound to, as `HOST:PORT` or `unix:…` (an abstract one with `@`)."""
+    address = opened.getsockname()
+    if opened.family not in {socket.AF_INET, socket.AF_INET6}:
+        return f"unix:{os.fsdecode(address).replace(chr(0), '@')}"
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _adopt(bind: str) -> socket.socket:
+    opened = _opened(bind)
+    opened.set_inheritable(False)  # workers are given theirs
+    return opened
+
+
+def _opened(bind: str) -> socket.socket:
+    """An inherited socket. What cannot be used is left open, as it was found."""
+    number = bind.removeprefix(INHERITED)
+    if not re.fullmatch(r"0|[1-9]\d{0,6}", number, re.ASCII):
+        raise BindError(f"{bind!r} is not fd:NUMBER")
+    try:
+        opened = socket.socket(fileno=int(number))
+    except OSError:
+        raise BindError(f"{bind}: this process was started without such a socket") from None
+    families = {socket.AF_INET, socket.AF_INET6, getattr(socket, "AF_UNIX", socket.AF_INET)}
+    try:
+        listens = opened.family in families and opened.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError:
+        listens = 0
+    if not listens:
+        opened.detach()
+        raise BindError(f"{bind} is not a socket that listens")
+    return opened
 
 
 def _listen_unix(path: str, mode: int, group: str) -> socket.socket:
@@ -146,13 +212,13 @@ def _open(family: socket.AddressFamily, address: str, port: int) -> socket.socke
     return opened
 
 
-def _prepare(opened: socket.socket, deadline: int) -> None:
-    """Sets what TCP connections inherit, where the system has it."""
+def prepare(opened: socket.socket, write_deadline: int) -> None:
+    """Sets what the TCP connections to come inherit, where the system has it."""
     if opened.family not in {socket.AF_INET, socket.AF_INET6}:
         return
     for option, value in (
         (getattr(socket, "TCP_NOTSENT_LOWAT", None), UNSENT),
-        (getattr(socket, "TCP_USER_TIMEOUT", None), deadline),  # clients that vanished without a word
+        (getattr(socket, "TCP_USER_TIMEOUT", None), 1000 * write_deadline),  # clients that vanished without a word
         (TCP_RTO_MAX_MS if sys.platform == "linux" else None, LONGEST_RETRY),
     ):
         if option is not None:

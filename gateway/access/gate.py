@@ -24,7 +24,7 @@ class Gate:
     """Decides by the Host that was called, and the Origin of the page that calls."""
 
     def __init__(self, settings: Settings) -> None:
-        self._hosts = Hosts(settings.bind, settings.allowed_host)
+        self._hosts = Hosts(settings.bound, settings.allowed_host)
         self._origins = Origins(settings.cors_origin)
         proxies = settings.trusted_proxy
         self._proxies = Proxies(proxies, settings.trusted_header) if proxies else None
