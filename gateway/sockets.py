@@ -44,7 +44,9 @@ def listen(binds: list[str], write_deadline: int = 60, *, mode: int = 0o660, gro
     """
     sockets: list[socket.socket] = []
     try:
-        for bind in dict.fromkeys(binds):
+        for number, bind in enumerate(binds):
+            if bind.startswith(INHERITED) and bind in binds[:number]:
+                continue  # there is but one of it
             path = bind.removeprefix("unix:")
             if bind.startswith(INHERITED):
                 sockets.append(_adopt(bind))
