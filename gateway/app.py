@@ -70,6 +70,12 @@ class Gateway(Starlette):
         )
         self.router.redirect_slashes = False  # a wrong URL is not found; no page is sent where its Host header says
 
+    def take(self, settings: Settings) -> None:
+        """Goes on with these settings, in all that does not need a restart; see gateway/reload.py."""
+        self.engine.take(settings)
+        if self._authority:
+            self._authority.take(settings)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             return await super().__call__(scope, receive, send)

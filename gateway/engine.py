@@ -64,6 +64,11 @@ class Engine:
         self.edge = self._edge(settings)
         self.publisher = self._publisher(settings)
 
+    def take(self, settings: Settings) -> None:
+        """Goes on with these limits."""
+        self.settings = self.limits.settings = settings
+        self.hub.write_deadline = settings.write_deadline
+
     def _folder(self, settings: Settings) -> Folder | None:
         if not settings.data_path:
             return None

@@ -19,6 +19,9 @@ from websockets.http11 import Request
 from gateway.direct import EXTENSION, Socket, Stream
 from gateway.transports.reply import BESIDE
 
+LAST_WORD = 0.25
+"""Seconds that a connection has for its first request when the server ends."""
+
 
 class HttpProtocol(HttpToolsProtocol):
     """Offers itself in the scope of each HTTP/1.1 request, to be answered directly; `chunked` is how its bodies go.
@@ -30,6 +33,7 @@ class HttpProtocol(HttpToolsProtocol):
     chunked = True
     head_deadline = 10.0
     max_head = 65_536
+    _ends = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -78,8 +82,26 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        cycle.keep_alive = cycle.keep_alive and not self._ends
         self._running = cycle  # `cycle` is that of the newest request, and others may be pipelined before it
         super()._start_asgi_task(cycle, app)
+
+    def shutdown(self) -> None:
+        """The server's word at its end. Whoever has just come has a request on its way: nobody is to be refused when
+        the next server has the same socket."""
+        if self._is_new():
+            self._ends = True
+            self.loop.call_later(LAST_WORD, self._close_if_silent)
+        else:
+            super().shutdown()
+
+    def _is_new(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle  # there is none before the first request
+        return cycle is None
+
+    def _close_if_silent(self) -> None:
+        if self._is_new() and not self._head_bytes:
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._head_timer:

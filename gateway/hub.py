@@ -36,7 +36,7 @@ class Hub:
         self._ahead: dict[Subscription, None] = {}  # they have seen more, at another edge: they wait here
         self._stale = False
         self._pages = Pages(store)
-        self._write_deadline = write_deadline
+        self.write_deadline = write_deadline
         self.closed = False
         self.peers = self._roster.peers
         self.transports = self._roster.transports
@@ -273,7 +273,7 @@ class Hub:
             if not sub.outlet.full:
                 if sub.encoding.heartbeat:
                     sub.outlet.write(sub.encoding.heartbeat)
-            elif not sub.live and self._roster.now - sub.stalled >= self._write_deadline:
+            elif not sub.live and self._roster.now - sub.stalled >= self.write_deadline:
                 self.expired += 1
                 self.unsubscribe(sub)
                 sub.outlet.abort()

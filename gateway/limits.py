@@ -23,16 +23,16 @@ class Limits:
     """Decides on each stream and long-poll; polls are never refused here. Counts its refusals by reason."""
 
     def __init__(self, settings: Settings, hub: Hub) -> None:
-        self._settings, self._hub = settings, hub
+        self.settings, self._hub = settings, hub
         self.refused: Counter[str] = Counter()
 
     def refuse(self, scope: Scope) -> Refusal | None:
         if self._hub.closed:
             return self._because("closing", 503, "The gateway is being restarted")
-        if len(self._hub) >= self._settings.max_streams:
+        if len(self._hub) >= self.settings.max_streams:
             return self._because("streams", 503, "Too many streams are open")
         peer = peer_of(scope)
-        if self._hub.peers[peer] >= self._settings.max_streams_per_address and not _is_here(peer):
+        if self._hub.peers[peer] >= self.settings.max_streams_per_address and not _is_here(peer):
             return self._because("address", 429, "Too many streams are open from this address")
         return None
 
@@ -42,20 +42,19 @@ class Limits:
 
 
 class Throttle:
-    """So many messages a second from one WebSocket client."""
+    """Counts the messages of a second from one WebSocket client."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self) -> None:
         self._second = 0
         self._count = 0
 
-    def exceeded_by(self) -> int:
+    def exceeds(self, most: int) -> int:
         """Counts a message; by how many this second's are too many."""
         second = int(time.monotonic())
         if second != self._second:
             self._second, self._count = second, 0
         self._count += 1
-        return max(0, self._count - self._most)
+        return max(0, self._count - most)
 
 
 def peer_of(scope: Scope) -> str:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from gateway import process
+from gateway.complaints import sentence_of
 from gateway.settings import Settings
 
 
@@ -25,12 +26,7 @@ def settings_of(given: dict[str, Any]) -> Settings:
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        first = error.errors()[0]
-        if not first["loc"]:
-            raise Refusal(first["msg"].removeprefix("Value error, ")) from None
-        name = str(first["loc"][0])
-        reason = "is needed" if first["type"] == "missing" else first["msg"].removeprefix("Value error, ")
-        raise Refusal(f"--{name.replace('_', '-')} (GATEWAY_{name.upper()}): {reason}") from None
+        raise Refusal(sentence_of(error)) from None
 
 
 def add_options(command: Callable[..., None], *leave_out: str) -> None:

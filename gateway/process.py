@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 import msgspec
 
 from gateway.app import create_app
+from gateway.reload import Reload
 from gateway.server import Server
 from gateway.settings import Settings
 from gateway.supervisor import Supervisor
@@ -52,8 +54,21 @@ def serve(settings: Settings, sockets: list[socket.socket], says: str, beside: B
         say(says)
         supervisor.ready(says)
 
+    reload = Reload(  # first, since the signal ends a process that does not know it
+        settings,
+        supervisor,
+        says,
+        take=lambda found: take(server, found),
+        end=lambda: server.handle_exit(signal.SIGTERM, None),
+    )
     server = Server(create_app(settings), settings, listens, supervisor.stopping)
-    run(server, sockets, *([beside] if beside else []), supervisor.watch)
+    run(server, sockets, *([beside] if beside else []), supervisor.watch, reload.on_hangup)
+
+
+def take(server: Server, settings: Settings) -> None:
+    """Goes on with these settings."""
+    set_log_level(settings)
+    server.take(settings)
 
 
 def run(server: Server, sockets: list[socket.socket], *beside: Beside) -> None:
@@ -84,10 +99,15 @@ NOISY = {"watchfiles": logging.WARNING, "uvicorn.error": logging.ERROR, "sse_sta
 def prepare(settings: Settings) -> None:
     """What a process needs before it serves: its log, and room for connections."""
     handler = _for_machines() if settings.log_format == "json" else _for_people()
-    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
+    logging.basicConfig(handlers=[handler])
+    set_log_level(settings)
+    raise_descriptor_limit()
+
+
+def set_log_level(settings: Settings) -> None:
+    logging.getLogger().setLevel(settings.log_level.upper())
     for noisy, least in NOISY.items():
         logging.getLogger(noisy).setLevel(max(least, logging.getLogger().level))
-    raise_descriptor_limit()
 
 
 def _for_machines() -> logging.Handler:

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from uvicorn.server import HANDLED_SIGNALS
@@ -16,7 +17,7 @@ from gateway.app import Gateway
 from gateway.certificate import Certificate
 from gateway.handover import HttpProtocol, WebSocketProtocol
 from gateway.settings import Settings
-from gateway.sockets import BACKLOG
+from gateway.sockets import BACKLOG, prepare
 
 log = logging.getLogger("gateway.server")
 
@@ -35,13 +36,14 @@ class Server(uvicorn.Server):
         on_start: Callable[[], None] | None = None,
         on_stop: Callable[[], None] | None = None,
     ) -> None:
+        self._http: Any = _http(settings)  # a class of its own: its attributes are this server's
+        self._ws: Any = type("WebSocket", (WebSocketProtocol,), {})
         super().__init__(
             uvicorn.Config(
                 app,
-                http=_http(settings),
-                ws=type("WebSocket", (WebSocketProtocol,), {"max_message": settings.max_message}),
+                http=self._http,
+                ws=self._ws,
                 ws_per_message_deflate=False,  # costs tens of kilobytes a connection
-                ws_max_size=settings.upstream_message if settings.upstream else settings.max_message,
                 loop="auto",
                 log_config=None,
                 access_log=settings.access_log,
@@ -53,14 +55,32 @@ class Server(uvicorn.Server):
             )
         )
         self.ending_signals: tuple[int, ...] = HANDLED_SIGNALS
-        self._engine = app.engine
+        self._app = app
+        self._sockets: list[socket.socket] = []
         self._on_start, self._on_stop = on_start, on_stop
         self._certificate: Certificate | None = None
         if settings.tls_cert:
             protocols = ("h2", "http/1.1") if settings.http2 else ("http/1.1",)
             self._certificate = Certificate(settings.tls_cert, settings.tls_key, protocols)
 
+        self._limit(settings)
+
+    def take(self, settings: Settings) -> None:
+        """Goes on with these settings: at once where that can be, at connections with those that come."""
+        self._app.take(settings)
+        self._limit(settings)
+        for opened in self._sockets:
+            prepare(opened, settings.write_deadline)
+
+    def _limit(self, settings: Settings) -> None:
+        for protocol in (self._http, getattr(self._http, "http2", self._http)):
+            protocol.head_deadline, protocol.max_head = settings.head_deadline, settings.max_head
+            protocol.write_deadline = settings.write_deadline
+        self._ws.max_message = settings.max_message
+        self.config.ws_max_size = settings.upstream_message if settings.upstream else settings.max_message
+
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        self._sockets = sockets or []
         async with self._certificate.running() if self._certificate else nullcontext():
             await super().serve(sockets)
 
@@ -76,7 +96,7 @@ class Server(uvicorn.Server):
             self._on_stop()
         for server in self.servers:  # nobody comes in any more, so that all who are there can be told
             server.close()
-        self._engine.hub.close()
+        self._app.engine.hub.close()
         await asyncio.sleep(0)
         await super().shutdown(sockets)
         for connection in list(self.server_state.connections):  # who has not read the last words by now
@@ -98,12 +118,10 @@ class Server(uvicorn.Server):
 
 
 def _http(settings: Settings) -> type[HttpProtocol]:
-    """The protocol of a new connection, with its limits."""
-    limits: dict[str, object] = {"head_deadline": settings.head_deadline, "max_head": settings.max_head}
+    """The protocol of a new connection; its limits are set on it."""
     if not settings.http2:
-        return type("Http", (HttpProtocol,), limits)
+        return type("Http", (HttpProtocol,), {})
     from gateway.http2.choice import Protocol  # noqa: PLC0415 - an extra
     from gateway.http2.connection import Connection  # noqa: PLC0415
 
-    http2 = type("Http2", (Connection,), {**limits, "write_deadline": settings.write_deadline})
-    return type("Http", (Protocol,), {**limits, "http2": http2})
+    return type("Http", (Protocol,), {"http2": type("Http2", (Connection,), {})})

@@ -1,31 +1,22 @@
 """Every setting and its default, in one place: from the command line, `GATEWAY_…` in the environment, or `.env`."""
 
+from collections.abc import Collection
+from importlib import import_module
 from importlib.util import find_spec
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.certificate import Certificate
 from gateway.extras import needs
-from gateway.sockets import BindError, address_of
+from gateway.sockets import BindError, address_of, is_local
 from gateway.tasks import is_space
 
 DOCUMENTED = ["localhost:8080", "localhost:8006"]
 """Where the documented backends listen, and the documented clients call."""
-
-
-def is_local(bind: str) -> bool:
-    """Whether only this machine gets to an address: a loopback one, or a Unix socket."""
-    host = bind.rpartition(":")[0].strip("[]").lower()
-    if bind.startswith("unix:") or host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class Settings(BaseSettings):
@@ -130,7 +121,34 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = Field("text", description="Logs for people, or a JSON object a line.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
 
+    _given: dict[str, Any] = PrivateAttr(default_factory=dict)
     _bound: list[str] = PrivateAttr(default_factory=list)
+    _key_texts: list[bytes] = PrivateAttr(default_factory=list)
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self._given = given
+
+    def read_again(self) -> "Settings":
+        """What was given stays; the environment, `.env`, and the files that settings name are read anew."""
+        return Settings(**self._given)
+
+    def differences(self, other: "Settings") -> list[str]:
+        """What others have another value of; a key also where its file says something else."""
+        differ = {name for name in type(self).model_fields if getattr(self, name) != getattr(other, name)}
+        in_file = self.auth_key and self._key_texts[:1] != other._key_texts[:1]
+        return sorted(differ | ({"auth_key"} if in_file else set()))
+
+    def with_those(self, names: Collection[str], other: "Settings") -> "Settings":
+        """These, with some of another's."""
+        found = self.model_copy(update={name: getattr(other, name) for name in names})
+        found._key_texts = other._key_texts if "auth_key" in names else self._key_texts
+        return found
+
+    @property
+    def key_texts(self) -> list[bytes]:
+        """What tokens are checked with, as it was when the settings were read."""
+        return self._key_texts
 
     @property
     def bound(self) -> list[str]:
@@ -193,12 +211,16 @@ class Settings(BaseSettings):
         """Whoever lets in only some also makes tickets for them, which are tokens, too."""
         if given:
             with needs("auth"):
-                from gateway.access.keys import read_key_file, read_keys  # noqa: PLC0415 - cryptography loads slowly
-            if isinstance(given, Path):
-                read_key_file(given)
-            elif isinstance(given, SecretStr):
-                read_keys(given.get_secret_value().encode())
+                import_module("jwt")
         return given
+
+    @model_validator(mode="after")
+    def _has_keys(self) -> "Settings":
+        if self.auth_key or self.auth_secret:
+            from gateway.access.keys import texts_of  # noqa: PLC0415 - cryptography takes long to load
+
+            self._key_texts = texts_of(self.auth_key, self.auth_secret.get_secret_value() if self.auth_secret else "")
+        return self
 
     @model_validator(mode="after")
     def _has_certificate(self) -> "Settings":

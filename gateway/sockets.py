@@ -8,6 +8,7 @@ import shutil
 import socket
 import stat
 import sys
+from ipaddress import ip_address
 from pathlib import Path
 
 BACKLOG = 65_535
@@ -45,11 +46,9 @@ def listen(binds: list[str], write_deadline: int = 60, *, mode: int = 0o660, gro
     sockets: list[socket.socket] = []
     try:
         for number, bind in enumerate(binds):
-            if bind.startswith(INHERITED) and bind in binds[:number]:
-                continue  # there is but one of it
             path = bind.removeprefix("unix:")
             if bind.startswith(INHERITED):
-                sockets.append(_adopt(bind))
+                sockets += [] if bind in binds[:number] else [_adopt(bind)]
             else:
                 sockets += _listen(bind) if path == bind else [_listen_unix(path, mode, group)]
         for opened in sockets:
@@ -89,6 +88,17 @@ def address_of(bind: str) -> str:
         return name_of(opened)
     finally:
         opened.detach()  # it stays open: this only looked at it
+
+
+def is_local(bind: str) -> bool:
+    """Whether only this machine gets to an address: a loopback one, or a Unix socket."""
+    host = bind.rpartition(":")[0].strip("[]").lower()
+    if bind.startswith("unix:") or host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def name_of(opened: socket.socket) -> str:

@@ -52,6 +52,7 @@ tests)
     need curl curl curl curl
     need ip iproute2 iproute iproute2mac
     need redis-server redis-server redis redis
+    [ "$(uname)" = Linux ] && need systemd-analyze systemd systemd systemd
     need chromium chromium chromium chromium
     need_server nginx
     need_server caddy

@@ -183,10 +183,10 @@ for module in pkgutil.walk_packages(gateway.__path__, "gateway."):
             print(module.name, error.name)
 """
     missing = dict(line.split() for line in run(environment / "bin/python", "-c", code, cwd=tmp_path).splitlines())
-    assert set(missing.values()) == {"jwt", "redis"}
+    assert set(missing.values()) == {"jwt", "redis", "zttp"}
     assert {name.rsplit(".", 1)[0] for name, needs in missing.items() if needs == "jwt"} == {"gateway.access"}
     for name, needs in missing.items():
-        assert needs == "jwt" or name.startswith(("gateway.broker.", "gateway.bench.broker")), name
+        assert needs == "jwt" or name.startswith(("gateway.broker.", "gateway.bench.broker", "gateway.http2.")), name
 
 
 @pytest.mark.parametrize(

@@ -76,10 +76,16 @@ class Manager:
         self.process.terminate()
         return self.process.wait(15)
 
-    def children(self) -> list[int]:
+    def workers(self) -> list[int]:
         assert self.process
-        found = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return [int(p) for p in found if b"spawn_main" in Path(f"/proc/{p}/cmdline").read_bytes()]
+        return workers_of(self.process.pid)
+
+
+def workers_of(parent: int) -> list[int]:
+    found = Path(f"/proc/{parent}/task/{parent}/children")
+    if not found.exists():
+        pytest.skip("no /proc here")
+    return [int(p) for p in found.read_text().split() if b"spawn_main" in Path(f"/proc/{p}/cmdline").read_bytes()]
 
 
 @contextlib.contextmanager
@@ -150,6 +156,61 @@ def test_a_restart_with_the_same_socket_refuses_nobody(manager: Manager, workers
     assert set(codes) == {200}
 
 
+def test_workers_end_when_their_streams_have(manager: Manager) -> None:
+    manager.start("--workers", "2")
+    manager.hears("READY=1")
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(httpx.Client(timeout=15)) for _ in range(8)]
+        headers = {"Accept": "text/event-stream"}
+        streams = [stack.enter_context(client.stream("GET", manager.url, headers=headers)) for client in clients]
+        parts = [stream.iter_text() for stream in streams]
+        assert all(next(part) for part in parts)
+        assert manager.stop() == 0
+        for part in parts:
+            list(part)  # a stream that was cut off raises
+
+
+def test_who_has_just_connected_is_answered_at_the_end(manager: Manager) -> None:
+    manager.start()
+    manager.hears("READY=1")
+    address = manager.listener.getsockname()
+    with socket.create_connection(address) as slow, socket.create_connection(address) as silent:
+        assert httpx.get(manager.url).status_code == 200  # both were accepted before
+        manager.send(signal.SIGTERM)
+        manager.hears("STOPPING=1")
+        slow.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        with slow.makefile("rb") as answer:
+            said = answer.read()  # up to its end
+        assert said.startswith(b"HTTP/1.1 200")
+        assert b"connection: close" in said.lower()
+        silent.settimeout(10)
+        assert silent.recv(1) == b""
+    assert manager.process
+    assert manager.process.wait(10) == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_reload_is_told(manager: Manager, workers: str) -> None:
+    manager.start("--workers", workers)
+    serving = manager.hears("READY=1")[1]
+    (key := manager.folder / "key").write_text("k" * 40)
+    manager.stop()
+    manager.hears("STOPPING=1")
+    manager.start("--workers", workers, "--auth-key", str(key))
+    manager.hears("READY=1")
+    manager.send(signal.SIGHUP)
+    assert manager.hears("RELOADING=1")[1].startswith("MONOTONIC_USEC=")
+    assert manager.hears("READY=1") == ["READY=1", serving]  # the inherited socket was looked at again
+    key.write_text("short")
+    manager.send(signal.SIGHUP)
+    manager.hears("RELOADING=1")
+    assert "the settings stay as they were: --auth-key" in manager.hears("READY=1")[1]
+    manager.send(signal.SIGHUP)
+    manager.hears("RELOADING=1")
+    manager.hears("READY=1")
+    assert manager.stop() == 0
+
+
 @pytest.mark.parametrize("stopped", ["alone", "parent", "worker"])
 def test_who_is_stopped_gives_no_sign_of_life(manager: Manager, stopped: str) -> None:
     manager.start("--workers", "1" if stopped == "alone" else "2", WATCHDOG_USEC="400000")
@@ -159,7 +220,7 @@ def test_who_is_stopped_gives_no_sign_of_life(manager: Manager, stopped: str) ->
         manager.hears("WATCHDOG=1")
         assert time.monotonic() - since < 2
     assert manager.process
-    victim = manager.children()[0] if stopped == "worker" else manager.process.pid
+    victim = manager.workers()[0] if stopped == "worker" else manager.process.pid
     os.kill(victim, signal.SIGSTOP)
     manager.ear.settimeout(0.9)
     heard = 0
@@ -176,9 +237,9 @@ def test_who_is_stopped_gives_no_sign_of_life(manager: Manager, stopped: str) ->
 def test_a_worker_that_is_replaced_does_not_bite_the_watchdog(manager: Manager) -> None:
     manager.start("--workers", "2", WATCHDOG_USEC="3000000")
     manager.hears("READY=1")
-    victim = manager.children()[0]
+    victim = manager.workers()[0]
     os.kill(victim, signal.SIGKILL)
-    until(lambda: len(manager.children()) == 2 and victim not in manager.children())
+    until(lambda: len(manager.workers()) == 2 and victim not in manager.workers())
     manager.ear.settimeout(3)
     for _ in range(3):
         manager.hears("WATCHDOG=1")

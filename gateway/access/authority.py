@@ -17,7 +17,7 @@ from gateway.access.first_message import after_first_message
 from gateway.access.gate import UNTRUSTED
 from gateway.access.grants import METRICS, NOTHING, UPSTREAM, Grant, grant_of, set_grant
 from gateway.access.jwks import Jwks
-from gateway.access.keys import Key, read_key_file, read_keys
+from gateway.access.keys import Key, read_keys
 from gateway.access.origins import is_preflight
 from gateway.access.proxies import USER
 from gateway.access.revocations import Revocations
@@ -42,14 +42,22 @@ class Authority:
         self._cookie = settings.auth_cookie
         self._default = frozenset(settings.auth_tasks)
         self._jwks = Jwks(settings.auth_jwks) if settings.auth_jwks else None
-        keys = self._jwks.keys if self._jwks else partial(_same, tuple(_keys(settings)))
+        self._keys = _keys(settings)
         self._tokens = Tokens(
-            keys, audience=settings.auth_audience, issuer=settings.auth_issuer, default_tasks=settings.auth_tasks
+            self._jwks.keys if self._jwks else lambda: self._keys,
+            audience=settings.auth_audience,
+            issuer=settings.auth_issuer,
+            default_tasks=settings.auth_tasks,
         )
         self._folder = settings.auth_folder
         self.tickets: Tickets
-        self._revocations = Revocations(settings.auth_revoked, revoked) if settings.auth_revoked else None
+        self._revocations = Revocations(settings.auth_revoked, revoked)
         self._failures = Failures()
+
+    def take(self, settings: Settings) -> None:
+        """Goes on with the keys and the revocation list of these settings. What was let in stays."""
+        self._keys = _keys(settings)
+        self._revocations.look_at(settings.auth_revoked)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -58,8 +66,7 @@ class Authority:
             self.tickets = Tickets(folder)
             if self._jwks:
                 await stack.enter_async_context(self._jwks.running())
-            if self._revocations:
-                await stack.enter_async_context(self._revocations.running())
+            await stack.enter_async_context(self._revocations.running())
             yield
 
     def take_secrets(self, scope: Scope) -> None:
@@ -134,7 +141,7 @@ class Authority:
         return self._unless_revoked(grant)
 
     def _unless_revoked(self, grant: Grant) -> Grant:
-        if self._revocations and grant.is_in(self._revocations.revoked):
+        if grant.is_in(self._revocations.revoked):
             raise TokenError("The token has been revoked")
         return grant
 
@@ -143,15 +150,8 @@ def _header(scope: Scope, name: bytes) -> str:
     return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")
 
 
-def _same(keys: Sequence[Key]) -> Sequence[Key]:
-    return keys
-
-
-def _keys(settings: Settings) -> list[Key]:
-    found = read_key_file(settings.auth_key) if settings.auth_key else []
-    if settings.auth_secret:
-        found += read_keys(settings.auth_secret.get_secret_value().encode())
-    return found
+def _keys(settings: Settings) -> Sequence[Key]:
+    return [key for text in settings.key_texts for key in read_keys(text)]
 
 
 def _is_private(scope: Scope) -> bool:

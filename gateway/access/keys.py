@@ -50,6 +50,24 @@ def read_key_file(path: Path) -> list[Key]:
         raise KeyFileError(f"cannot be read: {error.strerror}") from None
 
 
+def texts_of(path: Path | None, secret: str) -> list[bytes]:
+    """What a key file says, and a secret, checked. Raises ValueError, with the option that is wrong."""
+    option, found = "--auth-key (GATEWAY_AUTH_KEY)", []
+    try:
+        if path:
+            found.append(path.read_bytes())  # once: what was found good is what is used
+            read_keys(found[-1])
+        if secret:
+            option = "--auth-secret (GATEWAY_AUTH_SECRET)"
+            found.append(secret.encode())
+            read_keys(found[-1])
+    except OSError as error:
+        raise KeyFileError(f"{option}: cannot be read: {error.strerror}") from None
+    except KeyFileError as error:
+        raise KeyFileError(f"{option}: {error}") from None
+    return found
+
+
 def from_jwks(document: Any) -> list[Key]:
     """The keys of a JWK or a JWK Set (RFC 7517) that can be used here; raises where there is none."""
     rows = document.get("keys", [document]) if isinstance(document, dict) else []

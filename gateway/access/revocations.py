@@ -15,15 +15,26 @@ LOOKS = 0.25
 class Revocations:
     """Keeps `revoked` equal to the file, and calls `changed` when it changes. A file that is not there revokes none."""
 
-    def __init__(self, path: Path, changed: Callable[[frozenset[str]], None]) -> None:
+    def __init__(self, path: Path | None, changed: Callable[[frozenset[str]], None]) -> None:
         self._path = path
         self._changed = changed
         self._signature: tuple[int, int] | None = None
         self.revoked: frozenset[str] = frozenset()
         self.look()
 
+    def look_at(self, path: Path | None) -> None:
+        """Goes on with another file, once that can be read; with none, nothing is revoked."""
+        if path != self._path:
+            self._path, self._signature = path, None
+        if path is None and self.revoked:
+            self.revoked = frozenset()
+            self._changed(self.revoked)
+        self.look()
+
     def look(self) -> None:
         """Reads the file where it is another than before. One that cannot be read any more goes on as it was."""
+        if self._path is None:
+            return
         try:
             found = self._path.stat()
             if (found.st_mtime_ns, found.st_size) == self._signature:

@@ -103,7 +103,7 @@ class CollectionEndpoint(Endpoint):
         await converse(
             self.engine.hub,
             subscribe,
-            partial(self._throttled, Throttle(self.engine.settings.max_messages)),
+            partial(self._throttled, Throttle()),
             encoding=self.messages,
             scope=scope,
             receive=receive,
@@ -148,9 +148,9 @@ class CollectionEndpoint(Endpoint):
         return [id for id in dict.fromkeys(given) if is_name(id) and grant.sees(id)]
 
     def _throttled(self, throttle: Throttle, subscription: Subscription, message: str | bytes) -> bytes:
-        if not (excess := throttle.exceeded_by()):
-            return self._incoming(subscription, message)
         most = self.engine.settings.max_messages
+        if not (excess := throttle.exceeds(most)):
+            return self._incoming(subscription, message)
         return error("too_many_messages", f"at most {most} messages a second") if excess == 1 else b""
 
     def _incoming(self, subscription: Subscription, message: str | bytes) -> bytes:
