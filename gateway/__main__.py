@@ -1,3 +1,5 @@
+"""`python -m gateway` is `gateway`."""
+
 from gateway.cli import main
 
 if __name__ == "__main__":
