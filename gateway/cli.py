@@ -18,7 +18,7 @@ from gateway.demo.folder import busy
 from gateway.extras import ExtraError, needs
 from gateway.options import Refusal, add_options, settings_of
 from gateway.settings import Settings
-from gateway.sockets import BindError, close, listen, made_here, name_of
+from gateway.sockets import BindError, close, listen, made_here, name_of, paths_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -255,10 +255,11 @@ def _listening(settings: Settings) -> Iterator[list[socket.socket]]:
     except BindError as error:
         raise Refusal(f"{error}: choose another address with --bind HOST:PORT") from None
     ours = made_here(sockets, settings.bind)
+    paths = paths_of(ours)  # now: the server closes what it served
     try:
         yield sockets
     finally:
-        close(ours)
+        close(ours, paths)
 
 
 def _what(settings: Settings) -> str:

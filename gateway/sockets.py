@@ -8,6 +8,7 @@ import shutil
 import socket
 import stat
 import sys
+from collections.abc import Iterable
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -67,13 +68,18 @@ def made_here(sockets: list[socket.socket], binds: list[str]) -> list[socket.soc
     return [opened for opened in sockets if f"{INHERITED}{opened.fileno()}" not in binds]
 
 
-def close(sockets: list[socket.socket]) -> None:
-    """Closes sockets, and takes away the paths of those that have one."""
+def close(sockets: list[socket.socket], paths: Iterable[str] = ()) -> None:
+    """Closes sockets, and takes away the paths of those that have one; `paths` are of those that are closed by now."""
+    for path in [*paths, *paths_of(sockets)]:
+        Path(path).unlink(missing_ok=True)
     for opened in sockets:
-        path = opened.getsockname() if opened.family not in {socket.AF_INET, socket.AF_INET6} else ""
         opened.close()
-        if path:
-            Path(path).unlink(missing_ok=True)
+
+
+def paths_of(sockets: list[socket.socket]) -> list[str]:
+    """Where Unix sockets that are open stand in the file system."""
+    addresses = [opened.getsockname() for opened in sockets if opened.fileno() >= 0]
+    return [address for address in addresses if isinstance(address, str) and address]
 
 
 def address_of(bind: str) -> str:

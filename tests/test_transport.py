@@ -162,6 +162,19 @@ def test_a_unix_socket(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no Unix sockets there")
+def test_a_unix_socket_goes_with_its_gateway(tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "gateway", "serve", "--data-path", str(tmp_path), "--bind", f"unix:{tmp_path}/s"]
+    process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
+    with ended(process):
+        assert process.stderr
+        assert process.stderr.readline()
+        process.terminate()
+        assert process.wait(10) == 0
+        assert process.stderr.read() == ""
+    assert not (tmp_path / "s").exists()
+
+
 def test_a_port_and_a_path_at_once(tmp_path: Path) -> None:
     sockets = listen(["127.0.0.1:0", f"unix:{tmp_path}/s"], mode=0o640)
     with contextlib.closing(sockets[0]):
