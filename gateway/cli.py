@@ -19,6 +19,7 @@ from gateway.extras import ExtraError, needs
 from gateway.options import Refusal, add_options, settings_of
 from gateway.settings import Settings
 from gateway.sockets import BindError, close, listen, made_here, name_of, paths_of
+from gateway.supervisor import passed
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -35,6 +36,8 @@ def about() -> None:
 def serve(**given: Any) -> None:
     """Serve the Tasks folder of a data path."""
     settings = settings_of(given)
+    if "bind" not in settings.model_fields_set and (binds := passed()):
+        settings = settings_of({**given, "bind": binds})
     with _listening(settings) as sockets:
         says = f"Serving {_what(settings)} at {_urls(sockets, settings)}"
         if settings.workers > 1:

@@ -1,8 +1,9 @@
-"""What a service manager is told: systemd's sd_notify(3), one datagram a message."""
+"""What a service manager passes, and what it is told: systemd's sd_listen_fds(3) and sd_notify(3)."""
 
 import asyncio
 import contextlib
 import os
+import re
 import socket
 import time
 from collections.abc import Mapping
@@ -11,8 +12,22 @@ LONGEST = 0.2
 """Seconds that a message may take to be delivered: the loop waits meanwhile."""
 
 
+FIRST = 3
+"""The number of the first socket that is passed."""
+
+
+def passed(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """The sockets that were passed to this very process, as `fd:N`."""
+    count = environment.get("LISTEN_FDS", "")
+    if environment.get("LISTEN_PID") != str(os.getpid()) or not re.fullmatch(r"\d{1,3}", count, re.ASCII):
+        return []
+    return [f"fd:{FIRST + number}" for number in range(int(count))]
+
+
 class Supervisor:
-    """Speaks to who has started this process, where the environment names somebody; else says nothing."""
+    """Speaks to who has started this process, where the environment names somebody, one datagram a message; else says
+    nothing.
+    """
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         address = environment.get("NOTIFY_SOCKET", "")
