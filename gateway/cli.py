@@ -17,6 +17,7 @@ from gateway import process, workers
 from gateway.demo.folder import busy
 from gateway.extras import ExtraError, needs
 from gateway.options import Refusal, add_options, settings_of
+from gateway.reload import hold
 from gateway.settings import Settings
 from gateway.sockets import BindError, close, listen, made_here, name_of, paths_of
 from gateway.supervisor import passed
@@ -35,6 +36,7 @@ def about() -> None:
 @app.command()
 def serve(**given: Any) -> None:
     """Serve the Tasks folder of a data path."""
+    hold()
     settings = settings_of(given)
     if "bind" not in settings.model_fields_set and (binds := passed()):
         settings = settings_of({**given, "bind": binds})

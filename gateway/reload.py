@@ -6,7 +6,6 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
 from dotenv.parser import parse_stream
 from pydantic import ValidationError
@@ -43,20 +42,12 @@ class Reload:
         self._settings, self._supervisor, self._says = settings, supervisor, says
         self._take, self._end = take, end
         self._at_terminal = POSSIBLE and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL and _has_terminal()
-        self._early = False
-        if POSSIBLE:
-            signal.signal(signal.SIGHUP, self._note)
-
-    def _note(self, _signal: int, _frame: FrameType | None) -> None:
-        """Before anybody listens: it would end the process."""
-        self._early = True
 
     async def on_hangup(self) -> None:
-        """Hears the signal as long as this runs, and one that has come before."""
+        """Hears the signal as long as this runs."""
         if POSSIBLE:
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.hang_up)
-            if self._early:
-                self.hang_up()
+            release()
             await asyncio.Event().wait()
 
     def hang_up(self) -> None:
@@ -91,15 +82,27 @@ POSSIBLE = hasattr(signal, "SIGHUP")
 """Windows has no such signal."""
 
 
+def hold() -> None:
+    """Has the signal wait until somebody hears it: it would end a process that only starts."""
+    if POSSIBLE:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+
+
+def release() -> None:
+    if POSSIBLE:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+
+
 def _check_env_file() -> None:
     """A line that is none is passed over by who reads it, and would be a default that nobody has asked for."""
     path = Path(str(Settings.model_config["env_file"]))
     if not path.is_file():
         return
     with path.open(encoding="utf-8") as file:
-        wrong = next((line.original.line for line in parse_stream(file) if line.error), None)
+        wrong = next((part.original for part in parse_stream(file) if part.error), None)
     if wrong:
-        raise ValueError(f"{path}, line {wrong} is not NAME=value")
+        above = len(wrong.string) - len(wrong.string.lstrip("\n"))  # empty lines belong to what follows them
+        raise ValueError(f"{path}, line {wrong.line + above} is not NAME=value")
 
 
 def _has_terminal() -> bool:

@@ -19,7 +19,7 @@ from types import FrameType
 
 from gateway.app import create_app
 from gateway.process import prepare, run, say, set_log_level, settle, take
-from gateway.reload import POSSIBLE, Reload
+from gateway.reload import POSSIBLE, Reload, release
 from gateway.server import Server
 from gateway.settings import Settings
 from gateway.supervisor import Supervisor
@@ -68,6 +68,7 @@ class Workers:
             signal.signal(number, self._stop)
         if POSSIBLE:
             signal.signal(signal.SIGHUP, self._hang_up)
+            release()
         say(self._says)
         while not self._stopping:
             self._fill()

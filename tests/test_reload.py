@@ -23,6 +23,7 @@ from websockets.sync.client import ClientConnection, connect
 from gateway.reload import LIVE
 from gateway.settings import Settings
 from tests.harness import Gateway, flat, free_port, until
+from tests.test_server import ended
 from tests.test_supervised import workers_of
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="there is no SIGHUP")
@@ -173,6 +174,25 @@ def test_the_revocation_list_moves(begin: Start, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
+def test_who_hangs_up_while_it_starts_is_heard(tmp_path: Path, workers: str) -> None:
+    """Its sockets listen before anything else is there: the signal goes as soon as one can be reached."""
+    port = free_port()
+    argv = ["serve", "--data-path", str(tmp_path), "--bind", f"127.0.0.1:{port}", "--workers", workers]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gateway", *argv, "--log-format", "json"], stderr=subprocess.PIPE, text=True
+    )
+    with ended(process):
+        while process.poll() is None:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+        process.send_signal(signal.SIGHUP)
+        assert process.stderr
+        assert any("have been read again" in line for line in process.stderr)
+        process.terminate()
+        assert process.wait(10) == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
 def test_what_makes_no_sense_changes_nothing(begin: Start, workers: str) -> None:
     one = begin("--workers", workers)
     stay = "the settings stay as they were: "
@@ -180,6 +200,7 @@ def test_what_makes_no_sense_changes_nothing(begin: Start, workers: str) -> None
         ("GATEWAY_MAX_STREAMS=none", "--max-streams (GATEWAY_MAX_STREAMS): Input should be a valid integer"),
         ("GATEWAY_MAX_STREAMS=0\nGATEWAY_LOG_LEVEL=debug", "--max-streams (GATEWAY_MAX_STREAMS)"),
         ("this is no line", ".env, line 2 is not NAME=value"),
+        ("\n# a comment\n\nnor this", ".env, line 5 is not NAME=value"),
     ):
         one.says(text)
         said = one.hang_up(stay)
