@@ -14,6 +14,7 @@ import msgspec
 import typer
 
 from gateway import process, workers
+from gateway.demo import words
 from gateway.demo.folder import busy
 from gateway.extras import ExtraError, needs
 from gateway.options import Refusal, add_options, settings_of
@@ -64,7 +65,7 @@ def demo(
         tasks.mkdir()
         settings = settings_of({**given, "data_path": Path(scratch)})
         with _listening(settings) as sockets:
-            process.serve(settings, sockets, _lines_to_try(_urls(sockets, settings).split()[0]), partial(busy, tasks))
+            process.serve(settings, sockets, words.of_folder(_urls(sockets, settings).split()[0]), partial(busy, tasks))
 
 
 def _demo_upstream(given: dict[str, Any]) -> None:
@@ -75,7 +76,7 @@ def _demo_upstream(given: dict[str, Any]) -> None:
         settings = settings_of({**given, "upstream": behind})
         with _listening(settings) as sockets:
             url = _urls(sockets, settings).split()[0]
-            process.serve(settings, sockets, _upstream_lines(url, behind), partial(memory.busy, backend, url))
+            process.serve(settings, sockets, words.of_upstream(url, behind), partial(memory.busy, backend, url))
 
 
 _WATCH = (
@@ -224,32 +225,6 @@ def _table(figures: dict[str, Any]) -> "Table":
     for name, value in figures.items():
         table.add_row(name.replace("_", " "), "not known here" if value is None else f"{value:,.2f}")
     return table
-
-
-def _lines_to_try(url: str) -> str:
-    return f"""
-A backend is played: imports, authentications and fixes, some of them failing.
-
-  Open   {url}/
-  Poll   curl '{url}/api/task?task_id=demo-task'
-  Push   curl -N -H 'Accept: text/event-stream' '{url}/api/task?task_id=demo-task'
-  All    curl -N -H 'Accept: application/x-ndjson' {url}/api/v1/tasks
-
-Ctrl-C ends it.
-"""
-
-
-def _upstream_lines(url: str, behind: str) -> str:
-    return f"""
-A backend is played at {behind}: it keeps its tasks in memory, and a front end starts imports at the gateway.
-
-  Open   {url}/
-  Start  curl -X POST {url}/api/v1/import
-  All    curl -N -H 'Accept: application/x-ndjson' {url}/api/v1/tasks
-  Polls  curl {behind}/polls      how often the backend was asked for each, by the gateway alone
-
-Ctrl-C ends it.
-"""
 
 
 @contextlib.contextmanager

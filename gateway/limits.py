@@ -9,6 +9,7 @@ from starlette.types import Scope
 
 from gateway.hub import Hub
 from gateway.settings import Settings
+from gateway.subscription import INSIDE
 
 
 class Refusal(NamedTuple):
@@ -29,7 +30,7 @@ class Limits:
     def refuse(self, scope: Scope) -> Refusal | None:
         if self._hub.closed:
             return self._because("closing", 503, "The gateway is being restarted")
-        if len(self._hub) >= self.settings.max_streams:
+        if len(self._hub) - self._hub.peers[INSIDE] >= self.settings.max_streams:
             return self._because("streams", 503, "Too many streams are open")
         peer = peer_of(scope)
         if self._hub.peers[peer] >= self.settings.max_streams_per_address and not _is_here(peer):

@@ -14,6 +14,10 @@ RESTART, DONE, LAGGED, POLICY = (
 )  # why an outlet is closed, in WebSocket close codes (RFC 6455, IANA)
 
 
+INSIDE = "inside"
+"""In place of an address: of a part of this gateway, which counts for no limit."""
+
+
 class Outlet(Protocol):
     """Where the bytes for one consumer go. `full` says that enough is waiting; `drained` is then called back."""
 

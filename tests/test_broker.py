@@ -709,3 +709,11 @@ def test_what_cannot_be_a_source_is_refused(options: list[str], says: str) -> No
     ended = cli(*options)
     assert ended.returncode == 2
     assert says in ended.stderr
+
+
+def test_publishing_takes_no_clients_place(publish: Start, redis: RedisServer) -> None:
+    near = publish("--max-streams", "1")
+    until(lambda: figures(near).get("gateway_subscribers/broker") == 1)
+    with near.sse("/api/v1/tasks") as events:
+        assert next(events).event == "synced"
+        assert near.get("/api/v1/tasks", Accept="text/event-stream").status_code == 503

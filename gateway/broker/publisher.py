@@ -19,7 +19,7 @@ from gateway.hub import Hub
 from gateway.outlets import Pipe
 from gateway.records import Record, encode
 from gateway.store import Kind
-from gateway.subscription import Subscription
+from gateway.subscription import INSIDE, Subscription
 from gateway.wire import Copies
 
 log = logging.getLogger("gateway.broker")
@@ -70,6 +70,7 @@ class Publisher:
         self._hub, self._exists, self._ready = hub, exists, ready
         self._last = b""  # the newest change that is known to be written
         self._encoding = Copies(space)
+        self._encoding.transport = "broker"
         self._unbounded = 0  # bytes written since the bounds were looked at
         self.trouble = "has not been reached yet"
         """Why it cannot publish; empty while it can."""
@@ -142,7 +143,7 @@ class Publisher:
         """Writes what the hub tells; of what there was before, only what the broker does not have."""
         known = await term.known()
         pipe = Pipe()
-        subscription = Subscription(self._encoding, pipe)
+        subscription = Subscription(self._encoding, pipe, peer=INSIDE)
         self._hub.subscribe(subscription)
         try:
             async for block in pipe:
