@@ -14,13 +14,17 @@ from redis import Redis
 from tests.harness import free_port, require, until
 
 
+CLUSTERED = 55_536
+"""A port of a cluster's server has to be below: its bus is 10,000 above."""
+
+
 class RedisServer:
     """Holds nothing on disk: who starts it anew gets an empty one. `options` are those of its configuration; with a
     `sentinel` configuration it is a Sentinel.
     """
 
     def __init__(self, *options: str, sentinel: str = "") -> None:
-        self.port = free_port()
+        self.port = next(port for port in iter(free_port, 0) if port < CLUSTERED)
         self._folder = Path(tempfile.mkdtemp(prefix="gateway-redis-"))
         self._argv = [require("redis-server")]
         if sentinel:
@@ -38,7 +42,11 @@ class RedisServer:
 
     def start(self) -> None:
         self.process = subprocess.Popen(self._argv, stdout=subprocess.DEVNULL)
-        until(self._listens)
+        try:
+            until(self._listens)
+        except AssertionError:
+            self.kill()
+            raise
 
     def _listens(self) -> bool:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
