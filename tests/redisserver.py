@@ -13,7 +13,6 @@ from redis import Redis
 
 from tests.harness import free_port, require, until
 
-
 CLUSTERED = 55_536
 """A port of a cluster's server has to be below: its bus is 10,000 above."""
 
