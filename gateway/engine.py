@@ -4,11 +4,12 @@ import asyncio
 import heapq
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.access.grants import EVERYTHING, Grant
+from gateway.cache import Cache
 from gateway.hub import Hub
 from gateway.limits import Limits
 from gateway.outlets import Bell
@@ -19,7 +20,8 @@ from gateway.sources.replica import Replica
 from gateway.store import Event, Store
 from gateway.subscription import Subscription
 from gateway.tasks import is_id, is_name, spellings
-from gateway.wire import Silence
+from gateway.turns import REST, TURN
+from gateway.wire import Ring
 
 if TYPE_CHECKING:
     from gateway.broker.edge import Edge
@@ -37,7 +39,10 @@ class Remote(Protocol):
     async def freshen(self, id: str) -> AnswerError | None: ...
 
 
-_SILENCE = Silence()
+_RING = Ring()
+
+TIDY = 10
+"""Beats after which answers that nobody asked for are forgotten."""
 
 
 class Engine:
@@ -49,13 +54,16 @@ class Engine:
         self.hub = Hub(
             self.store,
             lambda flush: asyncio.get_running_loop().call_soon(flush),
+            lambda step: asyncio.get_running_loop().call_later(TURN * REST, step),
             heartbeat=settings.heartbeat,
             write_deadline=settings.write_deadline,
         )
         self.limits = Limits(settings, self.hub)
+        self._caches: list[Cache[Any, Any]] = []
         self.replies: Counter[tuple[str, int]] = Counter()  # whole answers by dialect and status
         self.lag = 0.0  # seconds by which the loop was late at the last beat
         self.beaten = time.monotonic()  # when that was
+        self._beats = 0
         self.revoked: frozenset[str] = frozenset()
         self.folder = self._folder(settings)
         self.backend = self._backend(settings)
@@ -63,6 +71,11 @@ class Engine:
         self.remote: Remote | None = self.backend or self.replica
         self.edge = self._edge(settings)
         self.publisher = self._publisher(settings)
+
+    def cache(self, most: int) -> Cache[Any, Any]:
+        """A cache of at most so many bytes, for as long as the engine runs."""
+        self._caches.append(Cache(most))
+        return self._caches[-1]
 
     def take(self, settings: Settings) -> None:
         """Goes on with these limits."""
@@ -166,6 +179,10 @@ class Engine:
             self.lag, self.beaten = clock() - due, time.monotonic()
             self.hub.beat()
             self.hub.end_grants(time.time(), self.revoked)
+            self._beats += 1
+            if self._beats % TIDY == 0:
+                for cache in self._caches:
+                    cache.tidy()
 
     def revoke(self, revoked: frozenset[str]) -> None:
         """Ends what these tokens let in; from now on these are all that are revoked."""
@@ -215,9 +232,14 @@ class Engine:
         answers = await asyncio.gather(*[self.remote.freshen(id) for id in ids if not self.is_fresh(id)])
         return [error for error in answers if error]
 
-    async def newest(self, count: int, after: tuple[int, str] | None = None) -> list[tuple[int, str]]:
-        """The `count` tasks last changed, newest first, as `(nanoseconds, id)`; those after `after` in that order."""
-        rows = await self.folder.newest(count, after) if self.folder else []
+    async def newest(
+        self, count: int, after: tuple[int, str] | None = None, *, look: bool = True
+    ) -> list[tuple[int, str]]:
+        """The `count` tasks last changed, newest first, as `(nanoseconds, id)`; those after `after` in that order.
+
+        `look`: also what has been written and not been heard of, where that can be looked up quickly.
+        """
+        rows = await self.folder.newest(count, after, look=look) if self.folder else []
         if self.remote:
             rows += [row for row in self.remote.newest() if after is None or row < after]
             rows = heapq.nlargest(count, rows)
@@ -225,12 +247,17 @@ class Engine:
 
     @asynccontextmanager
     async def listening(
-        self, ids: Iterable[str] | None, seconds: float, grant: Grant = EVERYTHING
+        self,
+        ids: Iterable[str] | None,
+        seconds: float,
+        grant: Grant = EVERYTHING,
+        concerns: Callable[[Event], bool] | None = None,
     ) -> AsyncIterator[Bell]:
-        """A bell that rings when one of the tasks changes, or any where None are named; for so long."""
+        """A bell that rings when one of the tasks changes, or any where None are named; for so long. Only at what
+        `concerns` its listener, where that is given."""
         bell = Bell(seconds)
         names = None if ids is None else [name for id in ids if is_name(id) for name in spellings(id)]
-        subscription = Subscription(_SILENCE, bell, ids=names, grant=grant)
+        subscription = Subscription(Ring(concerns) if concerns else _RING, bell, ids=names, grant=grant)
         self.hub.subscribe(subscription, self.store.cursor(self.store.head))
         try:
             yield bell

@@ -1,68 +1,120 @@
-"""All that touches uvicorn's internals: its protocols, taught to answer in one write and to hand a connection over.
+"""All that touches uvicorn's internals: its protocols, taught to read at their client's pace, to answer in one write
+and to hand a connection over.
 
 uvicorn does the latter itself when it upgrades a connection to WebSocket. What is relied on is pinned in pyproject.toml
-and held by the tests: of a connection `connections`, `cycle`, `pipeline`, `_start_asgi_task`, `parser`, `flow`,
-`transport`, `default_headers` and its keep-alive timer, and for WebSocket `conn`, `response`, `handshake_complete` and
-`close_timer`.
+and held by the tests: of a connection `connections`, `cycle`, `pipeline`, `_start_asgi_task`, `on_response_complete`,
+`handle_websocket_upgrade`, `parser`, `flow`, `transport`, `default_headers` and its keep-alive timer, of its cycles
+`more_body`, and for WebSocket `conn`, `queue`, `read_paused`, `frames`, `response`, `handshake_initiated`,
+`handshake_complete` and `close_timer`.
 """
 
 import asyncio
 import logging
 from typing import Any
 
-from uvicorn._types import ASGI3Application
+from uvicorn._types import ASGI3Application, ASGIReceiveEvent
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.exceptions import SecurityError
+from websockets.frames import Frame
 from websockets.http11 import Request
 
 from gateway.direct import EXTENSION, Socket, Stream
-from gateway.transports.reply import BESIDE
+from gateway.intake import Intake
+from gateway.limits import Budget, peer_of
+from gateway.transports.reply import BESIDE, has_body
 
 LAST_WORD = 0.25
 """Seconds that a connection has for its first request when the server ends."""
+
+PIECE = 16_384
+"""Bytes that a parser is given at once at most."""
+
+FRAMES, MOST_FRAGMENTS = 1_024, 64
+"""Bytes of WebSocket frames between two looks at the clock; parts of a message that are kept apart."""
+
+_END_OF_HEAD = b"\r\n\r\n"
 
 
 class HttpProtocol(HttpToolsProtocol):
     """Offers itself in the scope of each HTTP/1.1 request, to be answered directly; `chunked` is how its bodies go.
 
-    Closes connections whose request's head is too large or too slow. `head_deadline` (seconds) and `max_head` (bytes)
-    are set on a subclass: uvicorn makes the instances.
+    Takes up one request at a time, and none while an answer waits to be taken. Closes connections whose request's head
+    is too large or too slow, and those that take nothing of an answer. `head_deadline` and `write_deadline` (seconds),
+    `max_head` (bytes) and `unsent` are set on a subclass: uvicorn makes the instances.
     """
 
     chunked = True
     head_deadline = 10.0
+    write_deadline = 60.0
     max_head = 65_536
+    unsent = Budget()
     _ends = False
+    _successor: asyncio.Protocol | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=1)  # so that it is known whether anything waits
+        self._intake = Intake(transport, self._take, self.loop)
+        self.flow = FlowControl(self._intake)  # type: ignore[arg-type]
         self._running: RequestResponseCycle | None = None
+        self._in_head = True
         self._head_bytes, self._trailer_bytes = 0, -1
-        self._head_timer: asyncio.TimerHandle | None = self.loop.call_later(self.head_deadline, self._head_is_late)
+        self._unsent: tuple[str, int] | None = None
+        self._read_timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
+        self._expect_head()
 
-    def on_message_begin(self) -> None:
-        self._head_bytes, self._trailer_bytes = 1, -1
-        super().on_message_begin()
+    # What comes in
 
     def data_received(self, data: bytes) -> None:
-        if self._head_bytes:
-            self._head_bytes += len(data)
-        super().data_received(data)
-        if self._head_bytes > self.max_head:
-            self._refuse(431)
-        elif self._head_bytes and not self._head_timer:  # most heads come whole, and need no timer
-            self._head_timer = self.loop.call_later(self.head_deadline, self._head_is_late)
+        self._intake.receive(data)
 
-    def _head_is_late(self) -> None:
-        self._head_timer = None
-        if self.cycle is None or self.cycle.response_complete:
+    def _take(self, data: bytes, at: int) -> int:
+        """Takes up one request at most: the next one is looked at when this one has been answered."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle and not (cycle.response_complete or cycle.more_body):
+            return 0
+        end = data.find(_END_OF_HEAD, at, at + PIECE)
+        piece = data[at : end + len(_END_OF_HEAD) if end >= 0 else at + PIECE]
+        if self._in_head:
+            self._head_bytes += len(piece)
+            if self._head_bytes > self.max_head:
+                return self._refuse(431)
+            if not self._read_timer:  # most heads come whole, and need none
+                self._expect_head()
+        super().data_received(piece)
+        if self._successor:
+            rest = self._intake.end()[len(piece) :]
+            self._successor.data_received(rest)
+        return len(piece)
+
+    def _expect_head(self) -> None:
+        self._read_timer = self.loop.call_later(self.head_deadline, self._is_late)
+
+    def _is_late(self) -> None:
+        """No whole head has come in time, or not the rest of a request that was answered before it was whole."""
+        self._read_timer = None
+        if self._in_head:
             self._refuse(408)
+        else:
+            self._close()
 
-    def _refuse(self, status: int) -> None:
+    def _refuse(self, status: int) -> int:
+        """Says why it closes; what else has come is not looked at."""
+        left = len(self._intake.end())
         if not self.transport.is_closing():
             self.transport.write(STATUS_LINE[status] + b"content-length: 0\r\nconnection: close\r\n\r\n")
-            self.transport.close()
+            self._close()
+        return left
+
+    def _close(self) -> None:
+        """Closes when what was answered has been taken, or when it was not in time."""
+        self._stop_reading_timer()
+        self._intake.end()
+        self.transport.close()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._trailer_bytes < 0:
@@ -73,18 +125,67 @@ class HttpProtocol(HttpToolsProtocol):
         return None
 
     def on_headers_complete(self) -> None:
+        self._in_head = False
         self._head_bytes = self._trailer_bytes = 0
-        if self._head_timer:
-            self._head_timer.cancel()
-            self._head_timer = None
+        self._stop_reading_timer()
         if self.parser.get_http_version() == "1.1":
             self.scope["extensions"] = {EXTENSION: self}  # type: ignore[dict-item]
+        if self.parser.should_upgrade() and self._should_upgrade() and has_body(self.headers):
+            self._refuse(400)  # a handshake has none (RFC 6455, 4.1), and uvicorn would wait for it
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._in_head = True
+        self._trailer_bytes = -1
+        self._stop_reading_timer()
+        super().on_message_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        if not self.transport.is_closing():
+            super().handle_websocket_upgrade()
+            self._successor = self.transport.get_protocol()  # type: ignore[assignment]
+
+    def _stop_reading_timer(self) -> None:
+        if self._read_timer:
+            self._read_timer.cancel()
+            self._read_timer = None
+
+    # What goes out
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         cycle.keep_alive = cycle.keep_alive and not self._ends
-        self._running = cycle  # `cycle` is that of the newest request, and others may be pipelined before it
+        self._running = cycle
         super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        if self.cycle.more_body and not self._read_timer:  # the rest of it may not keep the connection
+            self._expect_head()
+        super().on_response_complete()
+        self._intake.go_on()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._intake.block()
+        if not self._unsent:
+            client = self._running.scope["client"] if self._running else self.client  # a proxy may have named another
+            self._unsent = peer_of({"client": client}), self.transport.get_write_buffer_size()
+            self.unsent.take(*self._unsent)
+        self._write_timer = self.loop.call_later(self.write_deadline, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._nothing_waits()
+        super().resume_writing()
+        self._intake.unblock()
+
+    def _nothing_waits(self) -> None:
+        if self._write_timer:
+            self._write_timer.cancel()
+            self._write_timer = None
+        if self._unsent:
+            self.unsent.give_back(*self._unsent)
+            self._unsent = None
+
+    # How it ends
 
     def shutdown(self) -> None:
         """The server's word at its end. Whoever has just come has a request on its way: nobody is to be refused when
@@ -104,8 +205,9 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._head_timer:
-            self._head_timer.cancel()
+        self._stop_reading_timer()
+        self._nothing_waits()
+        self._intake.end()
         if self._running:
             self._running.disconnected = True
             self._running.message_event.set()
@@ -145,10 +247,11 @@ class HttpProtocol(HttpToolsProtocol):
             return None
         self._log(self._running.scope, 200)
         self.connections.discard(self)
-        self.flow.resume_reading()
+        self._intake.end()
         stream = Stream(self.transport, self.connections)
         ending = b"transfer-encoding: chunked\r\nconnection: close\r\n"
         stream.write(b"".join([STATUS_LINE[200], self._default_lines(self._running.scope), ending, head]))
+        self._nothing_waits()
         self._running.disconnected = True
         self.parser = None  # type: ignore[assignment]
         self.pipeline.clear()
@@ -170,10 +273,67 @@ class HttpProtocol(HttpToolsProtocol):
 class WebSocketProtocol(WebSocketsSansIOProtocol):
     """Offers itself in the scope of each handshake, to be accepted over the bare connection.
 
-    `max_message` (bytes, of a message after that) is set on a subclass.
+    Takes up no more than its app does, and nothing while answers wait to be taken. `max_message` (bytes, of a message
+    on the bare connection) and `write_deadline` (seconds) are set on a subclass.
     """
 
     max_message = 65_536
+    write_deadline = 60.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._intake = Intake(self.transport, self._take, self.loop)
+        self._write_timer: asyncio.TimerHandle | None = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._intake.end()
+        self._stop_write_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._intake.receive(data)
+
+    def _take(self, data: bytes, at: int) -> int:
+        if self.handshake_initiated:
+            data = data[at : at + FRAMES]
+        super().data_received(data)  # a handshake comes whole: it was read before
+        if self.read_paused:
+            self._intake.pause_reading()
+        if not self.handshake_initiated:
+            self._refuse(431 if isinstance(self.conn.handshake_exc, SecurityError) else 400)
+        return len(data)
+
+    def _refuse(self, status: int) -> None:
+        self.handshake_complete = True
+        self.transport.write(STATUS_LINE[status] + b"content-length: 0\r\nconnection: close\r\n\r\n")
+        self.transport.close()
+
+    def handle_cont(self, event: Frame) -> None:
+        if len(self.frames) >= MOST_FRAGMENTS:
+            self.frames = [b"".join(self.frames)]
+        super().handle_cont(event)
+
+    async def receive(self) -> ASGIReceiveEvent:
+        message = await self.queue.get()
+        if self.read_paused and self.queue.empty():
+            self.read_paused = False
+            self._intake.resume_reading()  # uvicorn has the transport read, whatever else holds it up
+        return message
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._intake.block()
+        self._write_timer = self.loop.call_later(self.write_deadline, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._stop_write_timer()
+        super().resume_writing()
+        self._intake.unblock()
+
+    def _stop_write_timer(self) -> None:
+        if self._write_timer:
+            self._write_timer.cancel()
+            self._write_timer = None
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
@@ -185,9 +345,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self.disconnected or self.transport.is_closing():
             return None
         self.connections.discard(self)
+        left = self._intake.end()
         socket = Socket(self.transport, self.connections, self.max_message)
         self.conn.send_response(self.response)
         socket.write(b"".join(self.conn.data_to_send()))
+        if left:
+            self.loop.call_soon(socket.data_received, left)
         self.handshake_complete = True
         self.close_timer = self.loop.call_later(0, _nothing)  # else the connection is closed when the app returns
         del self.conn.parser, self.conn, self.scope  # and the cycles with them

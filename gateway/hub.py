@@ -5,16 +5,21 @@ one shared block of bytes and one write for each. One whose outlet is full is *b
 the outlet has drained it asks the store for what came after that place, newest state of each task (conflation).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
+from heapq import heappop, heappush
+from itertools import chain, count
 from operator import attrgetter
 
 from gateway.interest import Interest
 from gateway.pages import Pages
 from gateway.roster import Roster
 from gateway.store import Event, Kind, Store
-from gateway.subscription import DONE, LAGGED, POLICY, RESTART, Subscription
+from gateway.subscription import DONE, LAGGED, NOTHING, POLICY, RESTART, Subscription
 from gateway.wire import Encoding
+
+TIDY = 10
+"""Beats after which pages that nobody asked for are forgotten."""
 
 
 class Hub:
@@ -24,23 +29,25 @@ class Hub:
         self,
         store: Store,
         call_soon: Callable[[Callable[[], None]], object],
+        call_later: Callable[[Callable[[], None]], object] | None = None,
         *,
         heartbeat: int = 15,
         write_deadline: int = 60,
     ) -> None:
         self._store = store
-        self._call_soon = call_soon
+        self._call_soon, self._call_later = call_soon, call_later or call_soon
         self._pending: list[Event] = []
         self._roster = Roster(heartbeat)
         self._interest = Interest()
-        self._ahead: dict[Subscription, None] = {}  # they have seen more, at another edge: they wait here
+        self._ahead: list[tuple[int, int, Subscription]] = []  # by place: they have seen more, at another edge
+        self._arrivals = count()
         self._stale = False
         self._pages = Pages(store)
         self.write_deadline = write_deadline
         self.closed = False
-        self.peers = self._roster.peers
         self.transports = self._roster.transports
         self.is_wanted = self._interest.is_wanted
+        self.has_room_for = self._interest.has_room_for
         self.published = self.delivered = self.conflated = self.resets = self.bytes = self.expired = 0
 
     def __len__(self) -> int:
@@ -48,14 +55,16 @@ class Hub:
 
     # Coming and going
 
-    def subscribe(self, sub: Subscription, cursor: str | None = None, first: Iterable[Event] = ()) -> None:
+    def subscribe(self, sub: Subscription, cursor: str | None = None, first: Iterable[Event | None] = ()) -> None:
         """Starts a subscription: from `cursor` if what came after it is known, else with a snapshot.
 
-        `first` are states from outside the store's order that it is given before anything else.
+        `first` are states from outside the store's order that it is given before anything else. They are asked for one
+        by one, as its outlet takes them; a None among them lets others have their turn.
         """
         self.flush()
-        sub.outlet.drained = partial(self._resume, sub)
+        sub.outlet.drained = partial(self._drained, sub)
         sub.outlet.write(sub.encoding.hello())
+        sub.first = iter(first)
         self._roster.add(sub)
         self._interest.add(sub)
         if cursor is None:
@@ -64,8 +73,7 @@ class Hub:
             self._reset(sub)
         else:
             sub.move(place)
-        self._give(sub, list(first))
-        self._resume(sub)
+        self._go_on(sub)
         if self.closed:
             self._close(sub, RESTART)
 
@@ -74,12 +82,16 @@ class Hub:
         if not self._roster.remove(sub):
             return
         self._interest.remove(sub)
-        self._ahead.pop(sub, None)
         sub.live = False
+        sub.first = NOTHING
+        sub.answered()
 
-    def want(self, sub: Subscription, ids: Iterable[str], cursor: str | None, first: Iterable[Event]) -> None:
-        """Adds tasks to what a subscription wants; one that had everything is narrowed to them."""
+    def want(self, sub: Subscription, ids: Collection[str], cursor: str | None, first: Iterable[Event | None]) -> None:
+        """Adds tasks to what a subscription wants; one that had everything is narrowed to them, and one that is over
+        wants nothing any more."""
         self.flush()
+        if sub not in self._roster:
+            return
         if sub.live and sub.places is not None:
             sub.move(self._store.head)
         self._interest.narrow(sub)
@@ -90,9 +102,9 @@ class Hub:
         assert sub.places is not None
         sub.places.update(dict.fromkeys(ids, place or 0))
         sub.place = max(sub.place, place or 0)
-        self._interest.add(sub)
-        self._give(sub, list(first))
-        self._resume(sub)
+        self._interest.add_ids(sub, ids)
+        sub.first = chain(sub.first, first)
+        self._go_on(sub)
 
     def unwant(self, sub: Subscription, ids: Iterable[str]) -> None:
         for id in ids:
@@ -109,19 +121,17 @@ class Hub:
 
     def flush(self) -> None:
         """One pass: gives all live subscriptions what was published since the last."""
-        events, self._pending = self._pending, []
-        if events:
-            self._pass_on(events)
-        while sub := next((sub for sub in self._ahead if sub.place <= self._store.head), None):
-            del self._ahead[sub]
-            self._resume(sub)
+        self._pass_on()
+        while self._ahead and self._ahead[0][0] <= self._store.head:
+            self._go_on(heappop(self._ahead)[2])
 
-    def _pass_on(self, events: list[Event]) -> None:
+    def _pass_on(self) -> None:
+        events, self._pending = self._pending, []
+        if not events:
+            return
         self._pages.forget()
-        for (encoding, view), subs in self._interest.groups():
-            shown = events if view is None else [event for event in events if view.sees(event.id)]
-            if shown:
-                self._give_all(subs, encoding.block(shown, self._store.epoch), len(shown))
+        for encoding, subs, shown in self._interest.concerned(events):
+            self._give_all(subs, encoding.block(shown, self._store.epoch), len(shown))
         wanted: dict[Subscription, list[Event]] = {}
         for event in events:
             for sub in self._interest.of(event.id):
@@ -173,19 +183,30 @@ class Hub:
 
     def _fall_behind(self, sub: Subscription) -> None:
         sub.live = False
-        sub.stalled = self._roster.now
         self._interest.leave(sub)
         sub.move(self._store.head)
 
-    def _resume(self, sub: Subscription) -> None:
-        """The outlet has room: gives what was missed, page by page, and makes the subscription live at its end."""
+    def _drained(self, sub: Subscription) -> None:
+        """Its outlet has room again: the client has taken something."""
+        sub.stalled = None
         self.flush()
+        self._go_on(sub)
+
+    def _in_turn(self, sub: Subscription) -> None:
+        sub.due = False
+        self.flush()
+        self._go_on(sub)
+
+    def _go_on(self, sub: Subscription) -> None:
+        """Gives what comes next, as long as the outlet takes it, and makes the subscription live at its end."""
         if sub.live or sub not in self._roster:
             return
         if sub.place > self._store.head:
-            self._ahead[sub] = None
+            heappush(self._ahead, (sub.place, next(self._arrivals), sub))
             return
-        sub.stalled = self._roster.now
+        if not self._give_first(sub):
+            return
+        self._pass_on()  # what was looked at may have been news to others, too
         if not (self._catch_up(sub) if sub.places is None else self._catch_up_own(sub)):
             return
         if not sub.synced:
@@ -193,12 +214,31 @@ class Hub:
             sub.outlet.write(sub.encoding.synced(self._store.cursor(self._store.head), self._store.floor))
             if self._stale:
                 sub.outlet.write(sub.encoding.notice("stale"))
+            sub.answered()
         if sub.ends is not None and self._has_all(sub):
             self._close(sub, DONE)
             return
         sub.live = True
         if sub.places is None:
             self._interest.join(sub)
+
+    def _give_first(self, sub: Subscription) -> bool:
+        """The states from outside the store's order. True when there is no more."""
+        while not sub.outlet.full:
+            try:
+                event = next(sub.first)
+            except StopIteration:
+                return True
+            if event:
+                self._give(sub, [event])
+                if sub not in self._roster:
+                    return False
+            elif not sub.due:
+                sub.due = True
+                self._call_later(partial(self._in_turn, sub))
+            if not event:
+                return False
+        return False
 
     def _catch_up(self, sub: Subscription) -> bool:
         """Everything after `place`. True when there is no more."""
@@ -253,7 +293,7 @@ class Hub:
         for sub in self._roster:
             if sub.ends is not None:
                 self._give(sub, [Event(0, Kind.GONE, id) for id in sub.places or () if not self._store.of(id)])
-            self._resume(sub)
+            self._go_on(sub)
 
     def set_stale(self, stale: bool) -> None:
         """Whether what is told may be old: those who follow the collection are to know."""
@@ -269,11 +309,16 @@ class Hub:
     def beat(self) -> None:
         """Call once a second: a heartbeat for those whose turn it is, an end for those whose task stays away or who
         take nothing any more."""
+        if self._roster.now % TIDY == 0:
+            self._pages.tidy()
         for sub in self._roster.turn():
             if not sub.outlet.full:
+                sub.stalled = None
                 if sub.encoding.heartbeat:
                     sub.outlet.write(sub.encoding.heartbeat)
-            elif not sub.live and self._roster.now - sub.stalled >= self.write_deadline:
+            elif sub.stalled is None:
+                sub.stalled = self._roster.now
+            elif self._roster.now - sub.stalled >= self.write_deadline:
                 self.expired += 1
                 self.unsubscribe(sub)
                 sub.outlet.abort()

@@ -23,6 +23,7 @@ class Pipe:
         self._size = 0
         self._closed = False
         self._news = asyncio.Event()
+        self._taken = asyncio.Event()
 
     def write(self, block: bytes) -> None:
         if block:
@@ -40,6 +41,12 @@ class Pipe:
         self._blocks.clear()
         self.close(DONE)
 
+    async def emptied(self) -> None:
+        """Waits until it is not full."""
+        while self.full:
+            self._taken.clear()
+            await self._taken.wait()
+
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Yields all that is waiting as one block. The next call says that the last block has been taken."""
         while True:
@@ -52,6 +59,7 @@ class Pipe:
                 was_full, self._size, self.full = self.full, 0, False
                 self._size = sum(map(len, self._blocks))
                 self.full = self._size >= HIGH_WATER
+                self._taken.set()
                 if was_full and not self.full:
                     self.drained()
             if self._closed and not self._blocks:
@@ -68,8 +76,9 @@ class Bell:
         self._rang = asyncio.Event()
         self._closed = False
 
-    def write(self, _block: bytes) -> None:
-        self._rang.set()
+    def write(self, block: bytes) -> None:
+        if block:
+            self._rang.set()
 
     def close(self, _code: int) -> None:
         self._closed = True

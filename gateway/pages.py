@@ -3,12 +3,16 @@
 from typing import NamedTuple
 
 from gateway.access.grants import View
+from gateway.cache import Cache
 from gateway.store import Event, Kind, Store
 from gateway.subscription import Subscription
 from gateway.wire import Encoding
 
 PAGE = 64 * 1024
 """About how many bytes a subscription that catches up is given at once."""
+
+KEPT = 8 << 20
+"""Bytes of pages that are kept for others: a stampede asks for the same ones."""
 
 
 class Page(NamedTuple):
@@ -25,11 +29,10 @@ class Pages:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._made: dict[tuple[Encoding, View | None, int, int], Page] = {}
-
-    def forget(self) -> None:
+        self._made: Cache[tuple[Encoding, View | None, int, int], Page] = Cache(KEPT)
+        self.tidy = self._made.tidy
+        self.forget = self._made.clear
         """The store has changed."""
-        self._made.clear()
 
     def next(self, sub: Subscription) -> Page:
         """The next page for a subscription that wants everything."""
@@ -49,7 +52,7 @@ class Pages:
         skipped = 0 if snapshot else self._store.count(sub.place, end) - len(events)
         page = Page(sub.encoding.block(shown, self._store.epoch), end, len(shown), skipped)
         if not sub.oldest:
-            self._made[key] = page
+            self._made.put(key, page, len(page.block) + 300)
         return page
 
 

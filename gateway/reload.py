@@ -18,8 +18,9 @@ log = logging.getLogger("gateway.reload")
 
 KEYS = frozenset({"auth_key", "auth_secret", "auth_revoked"})
 LIVE = KEYS | {
-    *("max_streams", "max_streams_per_address", "max_ids", "max_message", "max_messages", "max_head"),
-    *("head_deadline", "write_deadline", "longest_wait", "task_wait", "log_level"),
+    *("max_streams", "max_streams_per_address", "max_unsent", "max_unsent_per_address"),
+    *("max_ids", "max_message", "max_messages", "max_head", "head_deadline"),
+    *("write_deadline", "longest_wait", "task_wait", "log_level"),
 }
 """What is taken up; all else needs a restart, and is said to."""
 

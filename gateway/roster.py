@@ -12,7 +12,6 @@ class Roster:
 
     def __init__(self, seconds: int) -> None:
         self.now = 0  # in turns
-        self.peers: Counter[str] = Counter()  # subscriptions by address
         self._slots: list[dict[Subscription, None]] = [{} for _ in range(seconds)]
         self._limited: dict[Subscription, None] = {}  # whose grant can end
         self._doomed: dict[Subscription, float] = {}  # when they are given up
@@ -34,7 +33,6 @@ class Roster:
     def add(self, sub: Subscription) -> None:
         sub.slot = min(range(len(self._slots)), key=lambda n: len(self._slots[n]))
         self._slots[sub.slot][sub] = None
-        self.peers[sub.peer] += 1
         if sub.grant is not EVERYTHING:
             self._limited[sub] = None
 
@@ -43,9 +41,6 @@ class Roster:
         if sub not in self:
             return False
         del self._slots[sub.slot][sub]
-        self.peers[sub.peer] -= 1
-        if not self.peers[sub.peer]:
-            del self.peers[sub.peer]
         self._limited.pop(sub, None)
         self._doomed.pop(sub, None)
         return True

@@ -75,8 +75,8 @@ class Server(uvicorn.Server):
     def _limit(self, settings: Settings) -> None:
         for protocol in (self._http, getattr(self._http, "http2", self._http)):
             protocol.head_deadline, protocol.max_head = settings.head_deadline, settings.max_head
-            protocol.write_deadline = settings.write_deadline
-        self._ws.max_message = settings.max_message
+            protocol.write_deadline, protocol.unsent = settings.write_deadline, self._app.engine.limits.unsent
+        self._ws.max_message, self._ws.write_deadline = settings.max_message, settings.write_deadline
         self.config.ws_max_size = settings.upstream_message if settings.upstream else settings.max_message
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:

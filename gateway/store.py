@@ -15,6 +15,10 @@ TOMBSTONES = 10_000
 """How many deletions are remembered; who resumes from before the oldest of them starts anew."""
 
 
+OVERHEAD = 500
+"""Bytes of an event beside its texts."""
+
+
 class Kind(enum.Enum):
     TASK = "task"
     GONE = "gone"
@@ -49,8 +53,9 @@ class Event(msgspec.Struct, frozen=True, gc=False, eq=False):
 class Store:
     """States in order. Every method decides at once and tells by its result whether anything changed.
 
-    Holds at most `limit` tasks of together `max_bytes`; the longest unchanged give way. An `INVALID` stands beside
-    the last good state of its task until a whole file or a deletion takes it away.
+    Holds at most `limit` tasks, as many that are `INVALID`, and of them all about `max_bytes` of memory; the longest
+    unchanged give way. An `INVALID` stands beside the last good state of its task until a whole file or a deletion
+    takes it away.
 
     A `copied` one keeps another's order: its changes come with the offsets that they have there (`at`, ascending), and
     a cursor may be from somebody who is further on.
@@ -144,8 +149,7 @@ class Store:
         self._retire(self._gone.pop(task.id, None))
         event = self._append(Event(at or self.head + 1, Kind.TASK, task.id, task))
         self._tasks[task.id] = event
-        while len(self._tasks) > self._limit or (self._bytes > self._max_bytes and len(self._tasks) > 1):
-            self._forget(self._tasks)
+        self._make_room()
         return event
 
     def invalidate(self, id: str, error: str, *, still: Task | None = None, at: int = 0) -> Event | None:
@@ -156,8 +160,7 @@ class Store:
         self._retire(self._faults.pop(id, None))
         self._retire(self._gone.pop(id, None))
         event = self._faults[id] = self._append(Event(at or self.head + 1, Kind.INVALID, id, error=error, still=still))
-        if len(self._faults) > self._limit:
-            self._forget(self._faults)
+        self._make_room()
         return event
 
     def remove(self, id: str, *, at: int = 0) -> Event:
@@ -185,7 +188,7 @@ class Store:
         self.head = event.offset
         self._log.append(event)
         self._offsets.append(event.offset)
-        self._bytes += len(event.task.body) if event.task else 0
+        self._bytes += size_of(event)
         return event
 
     def _retire(self, event: Event | None) -> None:
@@ -193,15 +196,37 @@ class Store:
         if not event:
             return
         self._log[bisect_left(self._offsets, event.offset)] = None
-        self._bytes -= len(event.task.body) if event.task else 0
+        self._bytes -= size_of(event)
         self._dead += 1
         if self._dead > 64 + len(self._log) // 2:
             self._log = [e for e in self._log if e]
             self._offsets = [e.offset for e in self._log if e]
             self._dead = 0
 
+    def _make_room(self) -> None:
+        """Forgets what is over the bounds; what was told last stays."""
+        while len(self._tasks) > self._limit:
+            self._forget(self._tasks)
+        while len(self._faults) > self._limit:
+            self._forget(self._faults)
+        while self._bytes > self._max_bytes and len(self._tasks) + len(self._faults) > 1:
+            self._forget(min(filter(None, (self._tasks, self._faults)), key=_oldest))
+
     def _forget(self, kept: OrderedDict[str, Event]) -> None:
         """Drops the oldest; who was not told of it yet can no longer be served from here on, only anew."""
         _, event = kept.popitem(last=False)
         self._retire(event)
         self.floor = max(self.floor, event.offset)
+
+
+def _oldest(kept: OrderedDict[str, Event]) -> int:
+    return next(iter(kept.values())).offset
+
+
+def size_of(event: Event) -> int:
+    """About how many bytes an event holds; its task's line is often its body."""
+    task = event.shown
+    size = OVERHEAD + 2 * len(event.id) + len(event.error)
+    if task:
+        size += len(task.body) + (len(task.line) if task.line is not task.body else 0)
+    return size

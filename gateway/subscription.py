@@ -1,9 +1,10 @@
 """One consumer: its place, its filter, and the outlet that its bytes go to."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from gateway.access.grants import EVERYTHING, Grant
+from gateway.store import Event
 from gateway.wire import Encoding
 
 RESTART, DONE, LAGGED, POLICY = (
@@ -14,8 +15,11 @@ RESTART, DONE, LAGGED, POLICY = (
 )  # why an outlet is closed, in WebSocket close codes (RFC 6455, IANA)
 
 
-INSIDE = "inside"
-"""In place of an address: of a part of this gateway, which counts for no limit."""
+NOTHING: Iterator[Event | None] = iter(())
+
+
+def _nobody() -> None:
+    """Stands where nobody waits for an answer."""
 
 
 class Outlet(Protocol):
@@ -34,18 +38,20 @@ class Subscription:
 
     `places` holds a place for each task that is wanted; None wants everything, from `place`. `ends` closes it after a
     final state, or after its task has been gone for that many seconds. Of a snapshot, `oldest` leaves out what was
-    last written before that time (unix ms). `peer` is the address it counts for. Of everything it is given what `grant`
-    lets it see, and it ends when that does.
+    last written before that time (unix ms). Of everything it is given what `grant` lets it see, and it ends when that
+    does. `answered` is called each time it has been given all that it asked for.
     """
 
     __slots__ = (
+        "answered",
+        "due",
         "encoding",
         "ends",
+        "first",
         "grant",
         "live",
         "oldest",
         "outlet",
-        "peer",
         "place",
         "places",
         "slot",
@@ -63,7 +69,6 @@ class Subscription:
         ids: Iterable[str] | None = None,
         ends: float | None = None,
         oldest: int = 0,
-        peer: str = "",
         grant: Grant = EVERYTHING,
     ) -> None:
         self.encoding = encoding
@@ -76,8 +81,10 @@ class Subscription:
         self.live = False
         self.synced = False
         self.slot = 0
-        self.stalled = 0  # in which beat its outlet last took something, while it is behind
-        self.peer = peer
+        self.stalled: int | None = None  # since which beat its outlet is full
+        self.first = NOTHING  # states from outside the store's order; None: not yet
+        self.due = False  # its turn comes in the next pass of the loop
+        self.answered: Callable[[], None] = _nobody
         self.grant = grant
         self.view = grant.view  # one object for as long as it lives: groups go by it
 

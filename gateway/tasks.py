@@ -118,6 +118,7 @@ def parse(id: str, body: bytes, updated: int) -> Task:
     try:
         text.decode()  # the decoder passes over strings that nobody asks for, whatever their bytes
         line = msgspec.json.format(text, indent=-1)
+        line = body if line == body else line  # held once
         fields = _fields(line)
     except msgspec.ValidationError:
         raise NotATaskError("not a JSON object") from None

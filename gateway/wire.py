@@ -245,19 +245,23 @@ class Bodies(Messages):
         return b""
 
 
-class Silence(Messages):
-    """Says nothing: for who only wants to be woken."""
+class Ring(Messages):
+    """For who only wants to be woken: a byte where an event `concerns` him, else nothing."""
 
     transport = "long-poll"
 
-    def _message(self, event: Event, epoch: str) -> bytes:
-        return b""
+    def __init__(self, concerns: Callable[[Event], bool] = lambda _event: True) -> None:
+        super().__init__()
+        self._concerns = concerns
+
+    def block(self, events: Iterable[Event], epoch: str) -> bytes:
+        return b"!" if any(map(self._concerns, events)) else b""
 
     def synced(self, cursor: str, floor: int) -> bytes:
         return b""
 
     def reset(self) -> bytes:
-        return b""
+        return b"!"
 
     def notice(self, name: str) -> bytes:
         return b""

@@ -5,7 +5,9 @@ import json
 import socket
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from typing import cast
 
 import httpx
 import pytest
@@ -13,13 +15,10 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from gateway.hub import Hub
-from gateway.limits import Limits
+from gateway.limits import Limits, Refusal, Seat, peer_of
 from gateway.settings import Settings
 from gateway.store import Store
-from gateway.subscription import Subscription
-from gateway.wire import Silence
 from tests.harness import Gateway
-from tests.test_hub import Reader
 
 
 def test_streams_over_the_limit_are_refused_and_polls_are_not(start: Callable[..., Gateway]) -> None:
@@ -45,20 +44,41 @@ def test_streams_over_the_limit_are_refused_and_polls_are_not(start: Callable[..
 
 def test_an_address_has_its_own_limit_but_this_machine(tmp_path: Path) -> None:
     settings = Settings(data_path=tmp_path, max_streams_per_address=1)
-    hub = Hub(Store(), lambda _call: None)
-    limits = Limits(settings, hub)
-    subscription = Subscription(Silence(), Reader(), peer="192.0.2.1")
-    hub.subscribe(subscription)
-    hub.subscribe(Subscription(Silence(), Reader(), peer="::1"))
-    refusal = limits.refuse({"client": ("192.0.2.1", 5)})
-    assert refusal
+    limits = Limits(settings, Hub(Store(), lambda _call: None))
+
+    def admit(address: str | None) -> Seat | Refusal:
+        return limits.admit({"client": (address, 5) if address else None})
+
+    seat = admit("192.0.2.1")
+    assert isinstance(seat, Seat)
+    refusal = admit("192.0.2.1")
+    assert isinstance(refusal, Refusal)
     assert refusal.status == 429
     assert limits.refused == {"address": 1}
-    for other in (("192.0.2.2", 5), ("::1", 5), ("127.0.0.9", 5), None):
-        assert limits.refuse({"client": other}) is None
-    hub.unsubscribe(subscription)
-    assert limits.refuse({"client": ("192.0.2.1", 5)}) is None
-    assert "192.0.2.1" not in hub.peers
+    for other in ("192.0.2.2", "::1", "127.0.0.9", None):
+        with cast("Seat", admit(other)), cast("Seat", admit(other)) if other != "192.0.2.2" else nullcontext():
+            pass
+    seat.leave()
+    seat.leave()
+    assert isinstance(admit("192.0.2.1"), Seat)
+    assert limits.seats.used == 1
+
+
+@pytest.mark.parametrize(
+    ("address", "counted_as"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::9", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("::1", "::1"),
+        ("not:an:address", "not:an:address"),
+        ("testclient", "testclient"),
+    ],
+)
+def test_an_ipv6_network_of_one_client_is_one_address(address: str, counted_as: str) -> None:
+    assert peer_of({"client": (address, 5)}) == counted_as
 
 
 def test_messages_over_the_rate_get_one_error_a_second(start: Callable[..., Gateway]) -> None:

@@ -193,7 +193,7 @@ def test_etag_and_304(gateway: Gateway, name: str) -> None:
 
 def test_head_is_a_poll_without_a_body(gateway: Gateway, name: str) -> None:
     gateway.write(name)
-    for path in (f"/api/task?task_id={name}", f"/api/v1/tasks/{name}", "/api/v1/tasks"):
+    for path in (f"/api/task?task_id={name}", f"/api/v1/tasks/{name}", f"/api/v1/tasks?id={name}"):
         got, head = gateway.get(path), httpx.head(gateway.url + path)
         assert (head.status_code, head.content) == (200, b"")
         assert head.headers["content-length"] == str(len(got.content))

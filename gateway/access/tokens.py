@@ -2,19 +2,19 @@
 
 import hashlib
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 
 import jwt
 
 from gateway.access.grants import Grant, grant_for
 from gateway.access.keys import Key
+from gateway.cache import Cache
 
 LEEWAY = 10
 """Seconds by which clocks may differ."""
 
-MOST_KNOWN = 10_000
-"""So many tokens that were found good are remembered."""
+KNOWN = 32 << 20
+"""Bytes of tokens that were found good and are remembered."""
 
 MOST_BYTES = 16_384
 
@@ -41,7 +41,7 @@ class Tokens:
         self._keys = keys
         self._audience, self._issuer = audience or None, issuer or None
         self._default_tasks = tuple(default_tasks)
-        self._good: OrderedDict[str, tuple[Grant, Sequence[Key]]] = OrderedDict()  # by the token
+        self._good: Cache[str, tuple[Grant, Sequence[Key]]] = Cache(KNOWN)  # by the token
 
     def known(self, token: str) -> Grant | None:
         """What a token grants that was found good before, and still is."""
@@ -54,9 +54,7 @@ class Tokens:
         """What a token grants. Raises TokenError."""
         keys = self._keys()
         grant = self._verify(token, keys)
-        self._good[token] = (grant, keys)
-        if len(self._good) > MOST_KNOWN:
-            self._good.popitem(last=False)
+        self._good.put(token, (grant, keys), 1_000 + 4 * len(token))
         return grant
 
     def _verify(self, token: str, keys: Sequence[Key]) -> Grant:

@@ -19,7 +19,7 @@ from gateway.hub import Hub
 from gateway.outlets import Pipe
 from gateway.records import Record, encode
 from gateway.store import Kind
-from gateway.subscription import INSIDE, Subscription
+from gateway.subscription import Subscription
 from gateway.wire import Copies
 
 log = logging.getLogger("gateway.broker")
@@ -143,7 +143,7 @@ class Publisher:
         """Writes what the hub tells; of what there was before, only what the broker does not have."""
         known = await term.known()
         pipe = Pipe()
-        subscription = Subscription(self._encoding, pipe, peer=INSIDE)
+        subscription = Subscription(self._encoding, pipe)
         self._hub.subscribe(subscription)
         try:
             async for block in pipe:

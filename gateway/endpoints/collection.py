@@ -1,31 +1,28 @@
 """All tasks, or some of them, at one URL: polled in pages, or pushed as one stream."""
 
-import asyncio
-import hashlib
 import time
-from functools import partial
+from collections.abc import Iterable, Iterator
 
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from gateway.access.grants import View, grant_of
-from gateway.dialects import ITEM, v1_status
-from gateway.endpoints.base import Endpoint, last_event
+from gateway.access.grants import grant_of
+from gateway.dialects import ITEM
+from gateway.endpoints.base import Endpoint, RefusedError, last_event
+from gateway.endpoints.listing import Lister, Listing, Page, body_of
 from gateway.engine import Engine
-from gateway.limits import Throttle, peer_of
-from gateway.sources.reader import SLICE
+from gateway.limits import Seat
 from gateway.store import Event
 from gateway.subscription import Outlet, Subscription
-from gateway.tasks import Task, is_name, spellings
-from gateway.transports.reply import Reply, State
+from gateway.tasks import is_name, spellings
+from gateway.transports.reply import LongReply, Reply, State
 from gateway.transports.request import BadRequestError, Query, number, period, tags
 from gateway.transports.streaming import Subscribe, stream
 from gateway.transports.websocket import converse, error
+from gateway.turns import Turn
 from gateway.wire import Copies, Encoding, Messages, Ndjson, Sse
 
 PAGE, LONGEST_PAGE = 100, 1_000
-MOST_READ = 2_000
-"""So many tasks a poll looks through for those of a status; its `next` goes on from there."""
 
 
 class Ask(msgspec.Struct):
@@ -42,68 +39,68 @@ class CollectionEndpoint(Endpoint):
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine, Sse(ITEM), Ndjson(ITEM), Messages(ITEM))
         self._copies = Copies()
+        self._lister = Lister(engine)
 
-    async def poll(self, query: Query, scope: Scope) -> Reply:
-        ids, status, view = self._ids(query, scope), query.param("status"), grant_of(scope).view
-        limit = number(query, "limit", PAGE, LONGEST_PAGE)
+    async def poll(self, query: Query, scope: Scope) -> Reply | LongReply:
+        listing = self._listing(query, scope)
         await self.engine.started()
-        after: str | None = None
-        if ids is None:
-            tasks, after = await self._page(limit, status, _after(query), view)
-        else:
-            await self.engine.freshen(ids)
-            found = [event.shown for id in ids if (event := self.engine.find(id)) and event.shown]
-            tasks = sorted(found, key=lambda task: (task.updated, task.id), reverse=True)
-            tasks = [task for task in tasks if _has(task, status)]
-        items = b",".join([ITEM.body(task) for task in tasks])
-        stale = b',"stale":%b' % msgspec.json.encode(self.engine.replica.stale) if self.engine.replica else b""
-        body = b'{"status":"success","payload":{"tasks":[%b],"next":%b%b}}' % (items, msgspec.json.encode(after), stale)
-        state = State(hashlib.blake2b(body, digest_size=12).hexdigest(), body)
-        return state.to(tags(query.header(b"if-none-match")))
+        if listing.ids is not None:
+            await self.engine.freshen(listing.ids)
+        return self._show(await self._lister.page(listing), query, scope)
 
-    async def _page(
-        self, limit: int, status: str | None, after: tuple[int, str] | None, view: View | None
-    ) -> tuple[list[Task], str | None]:
-        """The next `limit` tasks, newest first, and where the page after them starts."""
-        most = MOST_READ if status or view else limit
-        rows = await self.engine.newest(most + 1, after)
-        tasks: list[Task] = []
-        for count, (place, id) in enumerate(rows[:most], 1):
-            event = self.engine.look(id) if view is None or view.sees(id) else None
-            if event and event.shown and _has(event.shown, status):
-                tasks.append(event.shown)
-            if len(tasks) == limit or count == most:
-                shown = id if view is None or view.sees(id) else ""  # tells no name that may not be seen
-                return tasks, f"{place}-{shown}" if count < len(rows) else None
-            if count % SLICE == 0:
-                await asyncio.sleep(0)
-        return tasks, None
-
-    async def long_poll(self, query: Query, scope: Scope, wait: float) -> Reply:
+    async def long_poll(self, query: Query, scope: Scope, wait: float) -> Reply | LongReply:
         """Answers once the page is another than the client's, or than the first where it names none."""
-        known = tags(query.header(b"if-none-match")) - {"*"}
-        async with self.engine.listening(self._ids(query, scope), wait, grant_of(scope)) as bell:
-            reply = await self.poll(query, scope)
-            known = known or {reply.tag}
-            while reply.tag in known and await bell.heard():
-                reply = await self.poll(query, scope)
-        return reply
+        known, listing = tags(query.header(b"if-none-match")) - {"*"}, self._listing(query, scope)
+        page: Page | None = None
+
+        def concerns(event: Event) -> bool:
+            return page is None or page.concerns(event)
+
+        async with self.engine.listening(listing.ids, wait, grant_of(scope), concerns) as bell:
+            await self.engine.started()
+            if listing.ids is not None:
+                await self.engine.freshen(listing.ids)
+            page = await self._lister.page(listing)
+            known = known or {page.tag}
+            while page.tag in known and await bell.heard():
+                page = await self._lister.after_event(listing)
+        return self._show(page, query, scope)
+
+    def _listing(self, query: Query, scope: Scope) -> Listing:
+        ids = self._ids(query, scope)
+        return Listing(
+            None if ids is None else tuple(ids),
+            query.param("status"),
+            number(query, "limit", PAGE, LONGEST_PAGE),
+            _after(query),
+            grant_of(scope).view,
+        )
+
+    def _show(self, page: Page, query: Query, scope: Scope) -> Reply | LongReply:
+        state = State(page.tag, body_of(page))
+        reply = state.to(tags(query.header(b"if-none-match")))
+        if page.tasks is not None or reply is state.not_modified:
+            return reply
+        if refusal := self.engine.limits.refuse_answer(scope, large=True):
+            raise RefusedError(refusal)
+        return LongReply(lambda: self._lister.pieces(page), tag=page.tag)
 
     async def stream(
-        self, query: Query, scope: Scope, receive: Receive, send: Send, encoding: Encoding
+        self, query: Query, scope: Scope, receive: Receive, send: Send, *, encoding: Encoding, seat: Seat
     ) -> Reply | None:
         subscribe = await self._subscriber(query, scope)
         if encoding is self.ndjson and query.param("files") is not None:
             encoding = self._copies
-        await stream(self.engine.hub, subscribe, encoding=encoding, scope=scope, receive=receive, send=send)
+        await stream(self.engine.hub, subscribe, seat=seat, encoding=encoding, scope=scope, receive=receive, send=send)
         return None
 
-    async def converse(self, query: Query, scope: Scope, receive: Receive, send: Send) -> Reply | None:
+    async def converse(self, query: Query, scope: Scope, receive: Receive, send: Send, *, seat: Seat) -> Reply | None:
         subscribe = await self._subscriber(query, scope)
         await converse(
             self.engine.hub,
             subscribe,
-            partial(self._throttled, Throttle()),
+            self.throttled(self._incoming),
+            seat=seat,
             encoding=self.messages,
             scope=scope,
             receive=receive,
@@ -113,29 +110,31 @@ class CollectionEndpoint(Endpoint):
 
     async def _subscriber(self, query: Query, scope: Scope) -> Subscribe:
         ids, cursor, recent = self._ids(query, scope), last_event(query), query.param("recent")
-        peer, grant = peer_of(scope), grant_of(scope)
+        grant = grant_of(scope)
         oldest = int((time.time() - period(recent)) * 1000) if recent is not None else 0
         await self.engine.started(cursor)
+        if ids is None and (refusal := self.engine.limits.refuse_view(grant.view)):
+            raise RefusedError(refusal)
 
         def subscribe(outlet: Outlet, encoding: Encoding) -> Subscription:
-            names, first = (None, []) if ids is None else self._named(ids, cursor)
-            subscription = Subscription(encoding, outlet, ids=names, oldest=oldest, peer=peer, grant=grant)
+            names, first = (None, ()) if ids is None else (_names(ids), self._outside(ids, cursor))
+            subscription = Subscription(encoding, outlet, ids=names, oldest=oldest, grant=grant)
             self.engine.hub.subscribe(subscription, cursor, first)
             return subscription
 
         return subscribe
 
-    def _named(self, ids: list[str], cursor: str | None) -> tuple[list[str], list[Event]]:
-        """The tasks to follow, and the states of those that the store does not hold, unless the client has them."""
-        names: list[str] = []
-        outside: list[Event] = []
+    def _outside(self, ids: Iterable[str], cursor: str | None) -> Iterator[Event | None]:
+        """The states of those tasks that the store does not hold, unless the client has them; None after each turn."""
+        resumes = cursor is not None and self.engine.store.place(cursor)  # at place 0 none of these was seen for sure
+        turn = Turn()
         for id in ids:
             event = self.engine.find(id)
-            names += [event.id] if event else spellings(id)
-            if event and event.task and not event.offset:
-                outside.append(event)
-        resumes = cursor is not None and self.engine.store.place(cursor)  # at place 0 none of these was seen for sure
-        return names, [] if resumes else outside
+            if event and event.task and not event.offset and not resumes:
+                yield event
+            if turn.over:
+                yield None
+                turn = Turn()
 
     def _ids(self, query: Query, scope: Scope) -> list[str] | None:
         """The tasks that are asked for; None for all. `?id=` names none, for a WebSocket that subscribes by message."""
@@ -146,12 +145,6 @@ class CollectionEndpoint(Endpoint):
             raise BadRequestError(f"Invalid parameter: at most {most} of id")
         grant = grant_of(scope)
         return [id for id in dict.fromkeys(given) if is_name(id) and grant.sees(id)]
-
-    def _throttled(self, throttle: Throttle, subscription: Subscription, message: str | bytes) -> bytes:
-        most = self.engine.settings.max_messages
-        if not (excess := throttle.exceeds(most)):
-            return self._incoming(subscription, message)
-        return error("too_many_messages", f"at most {most} messages a second") if excess == 1 else b""
 
     def _incoming(self, subscription: Subscription, message: str | bytes) -> bytes:
         """Does what a client's message asks for; what is wrong with it is the answer."""
@@ -165,18 +158,23 @@ class CollectionEndpoint(Endpoint):
             return error("unknown_type", "type must be subscribe, unsubscribe or ping")
         if ask.ids is None or not all(map(is_name, ask.ids)):
             return error("bad_ids", "ids must be a list of task ids")
-        most = self.engine.settings.max_ids
-        if len(ask.ids) + len(subscription.places or ()) > most and ask.type == "subscribe":
-            return error("too_many_ids", f"a connection can follow {most} named tasks")
+        ids, places = list(dict.fromkeys(ask.ids)), subscription.places
         if ask.type == "subscribe":
-            names, first = self._named(list(filter(subscription.grant.sees, ask.ids)), ask.cursor)
-            self.engine.hub.want(subscription, names, ask.cursor, first)
+            most = self.engine.settings.max_ids
+            if sum([id not in places for id in ids] if places else [len(ids)]) + len(places or ()) > most:
+                return error("too_many_ids", f"a connection can follow {most} named tasks")
+            seen = list(filter(subscription.grant.sees, ids))
+            self.engine.hub.want(subscription, _names(seen), ask.cursor, self._outside(seen, ask.cursor))
+        elif places is None:
+            return error("not_subscribed", "this connection follows every task: subscribe to some first")
         else:
-            if subscription.places is None:
-                return error("not_subscribed", "this connection follows every task: subscribe to some first")
-            names = [name for id in ask.ids for name in spellings(id)]
-            self.engine.hub.unwant(subscription, names)
+            self.engine.hub.unwant(subscription, _names(ids))
         return b""
+
+
+def _names(ids: Iterable[str]) -> list[str]:
+    """What the files of these tasks may be called: they are not looked for yet."""
+    return list(dict.fromkeys([name for id in ids for name in spellings(id)]))
 
 
 def _after(query: Query) -> tuple[int, str] | None:
@@ -187,8 +185,3 @@ def _after(query: Query) -> tuple[int, str] | None:
     if not (dash and place.isascii() and place.isdecimal() and len(place) <= 20):
         raise BadRequestError("Invalid parameter: after must be the next of an earlier answer")
     return int(place), id
-
-
-def _has(task: Task, status: str | None) -> bool:
-    """Whether a task is in a status, said in the words of v1 or in the file's own."""
-    return status is None or status.lower() in (v1_status(task), task.status.lower())

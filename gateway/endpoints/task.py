@@ -5,10 +5,11 @@ from collections.abc import Callable
 from starlette.types import Receive, Scope, Send
 
 from gateway.access.grants import grant_of
+from gateway.cache import Cache
 from gateway.dialects import MISSING, NOT_FOUND, TOO_LARGE, Dialect
 from gateway.endpoints.base import Endpoint, last_event, while_connected
 from gateway.engine import Engine
-from gateway.limits import peer_of
+from gateway.limits import Seat
 from gateway.store import Event, Kind
 from gateway.subscription import Outlet, Subscription
 from gateway.tasks import Task, is_name
@@ -21,8 +22,8 @@ from gateway.wire import Bodies, Encoding, Ndjson, Sse
 SETTLES = 2.0
 """Seconds that a poll waits for a file that was never whole so far: longer than a torn one is tried again."""
 
-MOST_READY = 1_000
-"""So many answers are kept for the next poll."""
+READY_OVERHEAD, READY = 3_000, 4 << 20
+"""Bytes of answers that are kept for the next poll."""
 
 IdOf = Callable[[Query, Scope], str]
 
@@ -42,7 +43,7 @@ class TaskEndpoint(Endpoint):
         super().__init__(engine, Sse(dialect, ordered=ordered), Ndjson(dialect, ordered=ordered), Bodies(dialect))
         self.dialect = dialect
         self._id_of = id_of
-        self._ready: dict[str, tuple[Task, State]] = {}  # answers that were given last
+        self._ready: Cache[str, tuple[Task, State]] = engine.cache(READY)
 
     def hide(self, query: Query, scope: Scope) -> Reply | None:
         id = self._id_of(query, scope)
@@ -77,7 +78,7 @@ class TaskEndpoint(Endpoint):
         return self._reply(id, event, query) if event else await self._missing(id, query)
 
     async def stream(
-        self, query: Query, scope: Scope, receive: Receive, send: Send, encoding: Encoding
+        self, query: Query, scope: Scope, receive: Receive, send: Send, *, encoding: Encoding, seat: Seat
     ) -> Reply | None:
         id, last = self._id_of(query, scope), last_event(query)
         event = await while_connected(receive, self._appears(id, last))
@@ -86,10 +87,10 @@ class TaskEndpoint(Endpoint):
         if event.task and event.task.final and event.task.tag == _tag_in(last):
             return Reply(204, b"", ALWAYS[1:])  # an EventSource that gets this stops for good
         subscribe = self._subscriber(event.id, last, scope)
-        await stream(self.engine.hub, subscribe, encoding=encoding, scope=scope, receive=receive, send=send)
+        await stream(self.engine.hub, subscribe, seat=seat, encoding=encoding, scope=scope, receive=receive, send=send)
         return None
 
-    async def converse(self, query: Query, scope: Scope, receive: Receive, send: Send) -> Reply | None:
+    async def converse(self, query: Query, scope: Scope, receive: Receive, send: Send, *, seat: Seat) -> Reply | None:
         id, last = self._id_of(query, scope), last_event(query)
         event = await self._appears(id, last)
         if not event:
@@ -101,7 +102,8 @@ class TaskEndpoint(Endpoint):
         await converse(
             self.engine.hub,
             self._subscriber(event.id, last, scope),
-            incoming,
+            self.throttled(incoming),
+            seat=seat,
             encoding=self.messages,
             scope=scope,
             receive=receive,
@@ -134,10 +136,8 @@ class TaskEndpoint(Endpoint):
         ready = self._ready.get(task.id)
         if ready and ready[0] is task:
             return ready[1]
-        if len(self._ready) >= MOST_READY:
-            self._ready.clear()
         state = State(task.tag, self.dialect.body(task))
-        self._ready[task.id] = (task, state)
+        self._ready.put(task.id, (task, state), READY_OVERHEAD + 2 * len(task.body) + len(state.ok.body))
         return state
 
     def _subscriber(self, id: str, last: str | None, scope: Scope) -> Subscribe:
@@ -145,13 +145,11 @@ class TaskEndpoint(Endpoint):
 
         At an edge, from where the client was: it may have seen more at another one.
         """
-        engine, peer, grant = self.engine, peer_of(scope), grant_of(scope)
+        engine, grant = self.engine, grant_of(scope)
         known, cursor = _tag_in(last), _cursor_in(last)
 
         def subscribe(outlet: Outlet, encoding: Encoding) -> Subscription:
-            subscription = Subscription(
-                encoding, outlet, ids=[id], ends=engine.settings.task_wait, peer=peer, grant=grant
-            )
+            subscription = Subscription(encoding, outlet, ids=[id], ends=engine.settings.task_wait, grant=grant)
             if engine.store.copied and engine.store.place(cursor) is not None:
                 engine.hub.subscribe(subscription, cursor)
                 return subscription

@@ -36,9 +36,8 @@ class Protocol(HttpProtocol):
         return None
 
     def _become_http2(self, first: bytes) -> None:
-        if self._head_timer:
-            self._head_timer.cancel()
-            self._head_timer = None
+        self._stop_reading_timer()
+        self._intake.end()
         self.connections.discard(self)
         other = self.http2(self.config, self.server_state, self.app_state, self.loop)
         self.transport.set_protocol(other)

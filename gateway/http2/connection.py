@@ -13,12 +13,17 @@ from typing import Any
 
 import zttp
 from starlette.types import Receive, Scope, Send
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.zttp_h2_impl import ZttpH2Protocol
 
-from gateway.direct import EXTENSION
+from gateway.direct import BUFFER, EXTENSION
 from gateway.http2.stream import ROOM, Exchange, Stream
+from gateway.intake import Intake
+from gateway.limits import Budget
 from gateway.transports.reply import Header
+
+PIECE = 2_048
+"""Bytes of frames between two looks at the clock."""
 
 SEND_AT_ONCE = 64 * 1024
 """Bytes that wait for the end of a pass at most."""
@@ -54,6 +59,7 @@ class Connection(ZttpH2Protocol):
     head_deadline = 10.0
     max_head = 65_536
     write_deadline = 60.0
+    unsent = Budget()
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -65,16 +71,21 @@ class Connection(ZttpH2Protocol):
         self._leaving: asyncio.TimerHandle | None = None
         self._blocked: asyncio.TimerHandle | None = None
         self._retiring: asyncio.TimerHandle | None = None
+        self._full: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.conn.initiate_connection()
         transport.write(self.conn.data_to_send().replace(_WEB_SOCKETS, _NO_WEB_SOCKETS))
+        transport.set_write_buffer_limits(high=BUFFER)
         super().connection_made(transport)
+        self._intake = Intake(transport, self._take, self.loop)
+        self.flow = FlowControl(self._intake)  # type: ignore[arg-type]
         self._await_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._intake.end()
         self._stop_idling()
-        for timer in filter(None, (self._leaving, self._blocked, self._retiring)):
+        for timer in filter(None, (self._leaving, self._blocked, self._retiring, self._full)):
             timer.cancel()
         left = [cycle.end for cycle in self.cycles.values() if isinstance(cycle, Stream)]
         super().connection_lost(exc)
@@ -86,12 +97,17 @@ class Connection(ZttpH2Protocol):
     # Requests
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        self._intake.receive(data)
+
+    def _take(self, data: bytes, at: int) -> int:
+        piece = data[at : at + PIECE]
+        super().data_received(piece)
         self._make_room()
         if self.flow.read_paused and not self._blocked:
             self._blocked = self.loop.call_later(self.write_deadline, self._unblock)
         if self._leaving and not self.cycles:
             self._close_connection()
+        return len(piece)
 
     def handle_request(self, event: zttp.Request) -> None:
         self._stop_idling()
@@ -203,16 +219,18 @@ class Connection(ZttpH2Protocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self.flow.pause_reading()  # each PING gets an answer: who reads none is not to ask for more
+        self._intake.block()  # each PING gets an answer: who reads none is not to ask for more
+        self._full = self.loop.call_later(self.write_deadline, self.transport.abort)
 
     def resume_writing(self) -> None:
+        if self._full:
+            self._full.cancel()
         super().resume_writing()
-        self.resume_reading_if_idle()
+        self._intake.unblock()
         self._make_room()
 
     def resume_reading_if_idle(self) -> None:
-        if not self.flow.write_paused:
-            super().resume_reading_if_idle()
+        super().resume_reading_if_idle()
         if self._blocked and not self.flow.read_paused:
             self._blocked.cancel()
             self._blocked = None

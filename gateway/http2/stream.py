@@ -9,6 +9,7 @@ from starlette.types import Message, Send
 from uvicorn.protocols.http.zttp_h2_impl import RequestResponseCycle
 
 from gateway.handover import log_answer
+from gateway.limits import peer_of
 from gateway.transports.reply import BESIDE
 
 if TYPE_CHECKING:
@@ -72,10 +73,10 @@ class Exchange:
             start = 0
             while len(body) - start > ROOM:
                 await send({"type": message["type"], "body": body[start : start + ROOM], "more_body": True})
-                await self._has_room()
+                await self._has_room(len(body) - start)
                 start += ROOM
             await send({**message, "body": body[start:]} if start else message)
-            await self._has_room()
+            await self._has_room(len(body) - start)
 
         return send_paced
 
@@ -85,17 +86,21 @@ class Exchange:
             self._cycle.disconnected = True
         return self._cycle.disconnected
 
-    async def _has_room(self) -> None:
+    async def _has_room(self, held: int) -> None:
+        """Waits until the client takes more; so many bytes are held for it meanwhile."""
         connection, cycle = self._connection, self._cycle
         if self._has_left() or connection.has_room(cycle.stream):
             return
-        room = asyncio.Event()
+        room, peer = asyncio.Event(), peer_of({"client": cycle.scope["client"]})
         connection.when_room(cycle.stream, room.set)
+        connection.unsent.take(peer, held)
         try:
             async with asyncio.timeout(connection.write_deadline):
                 await room.wait()
         except TimeoutError:
             self.cut()
+        finally:
+            connection.unsent.give_back(peer, held)
 
     def _begin(self, status: int, head: bytes, *, ends: bool) -> None:
         cycle, scope = self._cycle, self._cycle.scope
@@ -152,9 +157,13 @@ class Stream:
             self._leave()
 
     def end(self) -> None:
-        """The client has left."""
-        self.lost()
-        self.drained = self.lost = _nobody  # the subscription holds this outlet: no cycle stays behind
+        """The client has left, or was sent away."""
+        lost, self.drained, self.lost = (
+            self.lost,
+            _nobody,
+            _nobody,
+        )  # the subscription holds this outlet: no cycle stays
+        lost()
 
     def _is_open(self) -> bool:
         connection = self._connection
@@ -167,7 +176,7 @@ class Stream:
     def _leave(self) -> None:
         del self._connection.cycles[self._stream.stream_id]
         self._connection.on_stream_closed()
-        self.drained = self.lost = _nobody
+        self.end()
 
 
 def _ignore(_stream_id: int) -> None:

@@ -62,6 +62,7 @@ class Folder:
         self._step, self._debounce, self._watch_at_all = step, debounce, watch
         self._period, self._poll = reconcile, poll
         self._recent, self._recent_tasks = recent, recent_tasks
+        self._comparing, self._comparisons = asyncio.Lock(), 0  # one at a time of those that somebody waits for
         self._kick = asyncio.Event()  # reconcile now
         self._moved = threading.Event()  # the folder that is watched is not the one at the path any more
         self._identity: tuple[int, int] | None = None
@@ -85,12 +86,25 @@ class Folder:
         """Whether there is a file of that name, when it was last looked at."""
         return id in self.reader.seen
 
-    async def newest(self, count: int, after: tuple[int, str] | None = None) -> list[tuple[int, str]]:
-        """The `count` tasks last written, newest first, as `(mtime_ns, id)`; only those after `after` in that order."""
-        if len(self.reader.seen) <= SMALL:
-            await self.reconcile()
+    async def newest(
+        self, count: int, after: tuple[int, str] | None = None, *, look: bool = True
+    ) -> list[tuple[int, str]]:
+        """The `count` tasks last written, newest first, as `(mtime_ns, id)`; only those after `after` in that order.
+
+        `look`: after a comparison that begins now, where that takes a few milliseconds.
+        """
+        if look and len(self.reader.seen) <= SMALL:
+            await self._compare_once()
         rows = ((signature.mtime_ns, id) for id, signature in self.reader.seen.items())
         return heapq.nlargest(count, (row for row in rows if after is None or row < after))
+
+    async def _compare_once(self) -> None:
+        """One comparison, that begins after now, for all who have asked for one meanwhile."""
+        wanted = self._comparisons + 1
+        async with self._comparing:
+            if self._comparisons < wanted:
+                self._comparisons = wanted
+                await self.reconcile()
 
     async def reconcile(self) -> None:
         """Compares the whole folder with what is known, and reads what differs."""

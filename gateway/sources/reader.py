@@ -63,6 +63,9 @@ class Reader:
         """
         try:
             found = os.lstat(self._path(id))
+        except FileNotFoundError:
+            self._absent(id)
+            return None
         except OSError:
             return self.refresh(id)
         if self.seen.get(id) == Signature.of(found) and id not in self.unsettled:

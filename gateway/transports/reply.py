@@ -1,6 +1,7 @@
 """Whole answers: a status, a JSON body and what goes with it."""
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import aclosing
 
 from starlette.types import Scope, Send
 
@@ -30,6 +31,23 @@ class Reply:
         self.head = head_of(headers)
 
 
+class LongReply:
+    """An answer whose body is made as its client takes it. It may be sent once."""
+
+    def __init__(self, pieces: Callable[[], AsyncIterator[bytes]], *, tag: str) -> None:
+        self.status, self.tag = 200, tag
+        self.headers = (*ALWAYS, (b"etag", b'"%b"' % tag.encode()))
+        self._pieces = pieces
+
+    async def send(self, scope: Scope, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.headers})
+        if scope["method"] != "HEAD":
+            async with aclosing(self._pieces()) as pieces:  # type: ignore[type-var]
+                async for piece in pieces:
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
 class State:
     """The answer that shows one state, and the 304 for who has it."""
 
@@ -47,6 +65,11 @@ class State:
 def head_of(headers: Iterable[Header]) -> bytes:
     """Headers as they go over the wire, with the empty line at their end."""
     return b"".join([b"%b: %b\r\n" % header for header in headers]) + b"\r\n"
+
+
+def has_body(headers: Iterable[Header]) -> bool:
+    """Whether a request with these headers has a body (RFC 9112, 6.3)."""
+    return any(name == b"transfer-encoding" or (name == b"content-length" and value != b"0") for name, value in headers)
 
 
 async def send_reply(scope: Scope, send: Send, reply: Reply) -> None:

@@ -7,6 +7,7 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.direct import EXTENSION
 from gateway.hub import Hub
+from gateway.limits import Seat
 from gateway.outlets import Pipe
 from gateway.subscription import Outlet, Subscription
 from gateway.transports.reply import head_of
@@ -19,7 +20,7 @@ Subscribe = Callable[[Outlet, Encoding], Subscription]
 
 
 async def stream(
-    hub: Hub, subscribe: Subscribe, *, encoding: Encoding, scope: Scope, receive: Receive, send: Send
+    hub: Hub, subscribe: Subscribe, *, seat: Seat, encoding: Encoding, scope: Scope, receive: Receive, send: Send
 ) -> None:
     """Answers with the subscription's blocks until either side ends it."""
     media_type = "text/event-stream; charset=utf-8" if isinstance(encoding, Sse) else "application/x-ndjson"
@@ -27,7 +28,8 @@ async def stream(
         headers = {"Content-Type": media_type, **HEADERS}.items()
         if outlet := direct.hand_over(head_of((name.lower().encode(), value.encode()) for name, value in headers)):
             framed = encoding.direct if direct.chunked else encoding
-            outlet.lost = partial(hub.unsubscribe, subscribe(outlet, framed))
+            seat.handed_on = True
+            outlet.lost = partial(leave, hub, subscribe(outlet, framed), seat)
         return
     from sse_starlette.sse import EventSourceResponse  # noqa: PLC0415 - our own server needs none
 
@@ -39,3 +41,9 @@ async def stream(
         await response(scope, receive, send)
     finally:
         hub.unsubscribe(subscription)
+
+
+def leave(hub: Hub, subscription: Subscription, seat: Seat) -> None:
+    """A client has left."""
+    hub.unsubscribe(subscription)
+    seat.leave()

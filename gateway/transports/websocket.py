@@ -10,9 +10,11 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from gateway.direct import EXTENSION
 from gateway.hub import Hub
+from gateway.limits import Seat
 from gateway.outlets import Pipe
 from gateway.subscription import Subscription
-from gateway.transports.streaming import Subscribe
+from gateway.transports.streaming import Subscribe, leave
+from gateway.turns import Turn
 from gateway.wire import Encoding
 
 Incoming = Callable[[Subscription, str | bytes], bytes]
@@ -24,45 +26,43 @@ async def converse(
     subscribe: Subscribe,
     incoming: Incoming,
     *,
+    seat: Seat,
     encoding: Encoding,
     scope: Scope,
     receive: Receive,
     send: Send,
 ) -> None:
-    """Accepts the handshake and serves the subscription until either side ends it."""
+    """Accepts the handshake and serves the subscription until either side ends it.
+
+    A message is taken up when the subscription has been given all that was asked for before.
+    """
     if direct := scope.get("extensions", {}).get(EXTENSION):
         if outlet := direct.hand_over():
+            seat.handed_on = True
             subscription = subscribe(outlet, encoding.direct)
             outlet.incoming = partial(incoming, subscription)
-            outlet.lost = partial(hub.unsubscribe, subscription)
+            outlet.busy = partial(_waits, subscription)
+            outlet.lost = partial(leave, hub, subscription, seat)
+            subscription.answered = outlet.go_on
         return
     socket, pipe = WebSocket(scope, receive, send), Pipe()
     await socket.accept()
     subscription = subscribe(pipe, encoding)
     try:
-        await _exchange(socket, pipe, partial(incoming, subscription))
+        await _exchange(socket, pipe, subscription, incoming)
     finally:
         hub.unsubscribe(subscription)
 
 
-async def _exchange(socket: WebSocket, pipe: Pipe, incoming: Callable[[str | bytes], bytes]) -> None:
+def _waits(subscription: Subscription) -> bool:
+    """Whether a subscription has not been given yet what was asked for last."""
+    return not subscription.synced
+
+
+async def _exchange(socket: WebSocket, pipe: Pipe, subscription: Subscription, incoming: Incoming) -> None:
     """Blocks out and messages in, until either side ends it."""
-
-    async def listen() -> None:
-        while True:
-            message = await socket.receive()
-            if message["type"] == "websocket.disconnect":
-                return
-            text = message.get("text")
-            pipe.write(incoming(text if text is not None else message.get("bytes") or b""))
-
-    async def speak() -> None:
-        async for block in pipe:
-            for message in block.splitlines():
-                await socket.send_text(message.decode())
-        await socket.close(pipe.code)
-
-    speaking, listening = asyncio.create_task(speak()), asyncio.create_task(listen())
+    listening = asyncio.create_task(_listen(socket, pipe, subscription, incoming))
+    speaking = asyncio.create_task(_speak(socket, pipe))
     try:
         await asyncio.wait((speaking, listening), return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -71,6 +71,26 @@ async def _exchange(socket: WebSocket, pipe: Pipe, incoming: Callable[[str | byt
         for outcome in await asyncio.gather(speaking, listening, return_exceptions=True):
             if isinstance(outcome, Exception) and not isinstance(outcome, WebSocketDisconnect):
                 raise outcome
+
+
+async def _listen(socket: WebSocket, pipe: Pipe, subscription: Subscription, incoming: Incoming) -> None:
+    answered = asyncio.Event()
+    subscription.answered = answered.set
+    while (message := await socket.receive())["type"] != "websocket.disconnect":
+        while _waits(subscription):
+            await answered.wait()
+            answered.clear()
+        await pipe.emptied()
+        turn, text = Turn(), message.get("text")
+        pipe.write(incoming(subscription, text if text is not None else message.get("bytes") or b""))
+        await asyncio.sleep(turn.rest if turn.over else 0)
+
+
+async def _speak(socket: WebSocket, pipe: Pipe) -> None:
+    async for block in pipe:
+        for message in block.splitlines():
+            await socket.send_text(message.decode())
+    await socket.close(pipe.code)
 
 
 def error(code: str, message: str) -> bytes:

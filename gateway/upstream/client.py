@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator
 
 from starlette.types import Receive, Scope
 
+from gateway.transports.reply import has_body
+
 PATIENCE = 0.05
 """Seconds after which it is looked whether a client without a body to send has left: most are answered by then."""
 
@@ -14,10 +16,7 @@ class Client:
 
     def __init__(self, scope: Scope, receive: Receive, loop: asyncio.AbstractEventLoop) -> None:
         self.left = False
-        self.has_body = any(
-            name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
-            for name, value in scope["headers"]
-        )
+        self.has_body = has_body(scope["headers"])
         self._receive = receive
         self._exchange = asyncio.current_task(loop)  # asked for without it, the loop costs a system call in Python 3.11
         self._parts: asyncio.Queue[bytes | None] = asyncio.Queue(1)
