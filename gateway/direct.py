@@ -150,8 +150,12 @@ class Socket(Stream):
             self._intake.end()
         del self.incoming, self.busy
 
-    def close(self, code: int) -> None:
-        self._end(frame(0x8, struct.pack("!H", code)))
+    def close(self, code: int, reason: str = "") -> None:
+        self._end(frame(0x8, struct.pack("!H", code) + reason.encode()[:123]))
+
+    def hand_over(self, _head: bytes = b"") -> "Socket | None":
+        """It is handed over already. None: the client has left."""
+        return None if self.transport.is_closing() else self
 
     def shutdown(self) -> None:
         self.transport.close()

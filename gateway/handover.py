@@ -56,7 +56,6 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        transport.set_write_buffer_limits(high=1)  # so that it is known whether anything waits
         self._intake = Intake(transport, self._take, self.loop)
         self.flow = FlowControl(self._intake)  # type: ignore[arg-type]
         self._running: RequestResponseCycle | None = None
@@ -125,6 +124,8 @@ class HttpProtocol(HttpToolsProtocol):
         return None
 
     def on_headers_complete(self) -> None:
+        if self._is_new():  # not before: what TLS says at the beginning would count
+            self.transport.set_write_buffer_limits(high=1)  # so that it is known whether anything waits
         self._in_head = False
         self._head_bytes = self._trailer_bytes = 0
         self._stop_reading_timer()
@@ -346,6 +347,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             return None
         self.connections.discard(self)
         left = self._intake.end()
+        self._stop_write_timer()
         socket = Socket(self.transport, self.connections, self.max_message)
         self.conn.send_response(self.response)
         socket.write(b"".join(self.conn.data_to_send()))

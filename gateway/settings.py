@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from gateway.access.proxies import UNIX
 from gateway.certificate import Certificate
 from gateway.extras import needs
 from gateway.sockets import BindError, address_of, is_local
@@ -49,7 +50,8 @@ class Settings(BaseSettings):
     auth_revoked: Path | None = Field(None, description="File that lists revoked tokens: a jti or sub:NAME a line.")
     auth_folder: Path | None = Field(None, description="Folder that processes share for tickets; a new one if empty.")
     trusted_proxy: Annotated[list[str], NoDecode] = Field(
-        [], description="Networks whose X-Forwarded-For and -Proto are believed, such as 10.0.0.0/8. Repeatable."
+        [],
+        description="Networks whose X-Forwarded-For and -Proto are believed, such as 10.0.0.0/8, or unix. Repeatable.",
     )
     trusted_header: str = Field("", description="Header in which a trusted proxy names the user it let in.")
     tls_cert: Path | None = Field(None, description="Certificate file (PEM, with its chain): serve HTTPS.")
@@ -240,7 +242,8 @@ class Settings(BaseSettings):
     @classmethod
     def _are_networks(cls, networks: list[str]) -> list[str]:
         for network in networks:
-            ip_network(network, strict=False)  # says itself what is wrong
+            if network != UNIX:
+                ip_network(network, strict=False)  # says itself what is wrong
         return networks
 
     @model_validator(mode="after")

@@ -29,7 +29,8 @@ class Failures:
 
     @contextmanager
     def counted(self, *names: str) -> Iterator[None]:
-        """Counts a TokenError within for each of the names. Raises TooManyError where one has had its share."""
+        """Counts a TokenError within for each of the names; an empty one is nobody's. Raises TooManyError where one has
+        had its share."""
         if wait := max(map(self._wait, names)):
             raise TooManyError(wait)
         try:
@@ -37,7 +38,7 @@ class Failures:
         except UnknownKeyError:  # that may be the provider's failure; it is asked seldom enough
             raise
         except TokenError:
-            for name in names:
+            for name in filter(None, names):
                 self._add(name)
             raise
 

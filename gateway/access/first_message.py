@@ -2,14 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.access.grants import Grant, set_grant
 from gateway.access.tokens import TokenError
-from gateway.direct import EXTENSION
+from gateway.direct import EXTENSION, Socket
 
 WITHIN = 10.0
 """Seconds that the message may take to come."""
@@ -26,22 +25,72 @@ Check = Callable[[str], Awaitable[Grant]]
 
 async def after_first_message(app: ASGIApp, check: Check, scope: Scope, receive: Receive, send: Send) -> None:
     """Accepts the handshake, reads `{"type":"auth","token":…}`, and goes on as if the token had come with it."""
+    if direct := scope.get("extensions", {}).get(EXTENSION):
+        if socket := direct.hand_over():
+            await _on_socket(socket, app, check, scope)
+        return None
     await receive()
     await send({"type": "websocket.accept"})
+
+    async def heard() -> str | bytes | None:
+        message = await receive()
+        return None if message["type"] == "websocket.disconnect" else message.get("text") or message.get("bytes") or b""
+
+    if (refusal := await _refusal(heard, check, scope)) is None:
+        return await app(scope, _with_handshake(receive), _without_accept(send))
+    if refusal:
+        await send({"type": "websocket.close", "code": POLICY, "reason": refusal})
+    return None
+
+
+async def _on_socket(socket: Socket, app: ASGIApp, check: Check, scope: Scope) -> None:
+    """On the bare connection: it costs no more than one whose token came with the handshake."""
+    first: asyncio.Future[str | bytes | None] = asyncio.get_running_loop().create_future()
+
+    def hear(message: str | bytes) -> bytes:
+        if not first.done():
+            first.set_result(message)
+        return b""
+
+    def leave() -> None:
+        if not first.done():
+            first.set_result(None)
+
+    async def heard() -> str | bytes | None:
+        return await first
+
+    async def send(message: Message) -> None:
+        if message["type"] == "websocket.http.response.start":
+            socket.close(POLICY, f"HTTP {message['status']}")
+
+    socket.incoming, socket.busy, socket.lost = hear, first.done, leave
+    if (refusal := await _refusal(heard, check, scope)) is None:
+        scope["extensions"][EXTENSION] = socket
+        return await app(scope, _nothing_more, send)
+    if refusal:
+        socket.close(POLICY, refusal)
+    return None
+
+
+async def _refusal(heard: Callable[[], Awaitable[str | bytes | None]], check: Check, scope: Scope) -> str | None:
+    """Why whoever sent the first message is not served; None where he is, and "" where he has left."""
     try:
         async with asyncio.timeout(WITHIN):
-            message = await receive()
-        if message["type"] == "websocket.disconnect":
-            return None
-        said = msgspec.json.decode(message.get("text") or message.get("bytes") or b"", type=_Auth)
-        set_grant(scope, await check(said.token))
+            message = await heard()
+        if message is None:
+            return ""
+        set_grant(scope, await check(msgspec.json.decode(message, type=_Auth).token))
     except (TimeoutError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return await send({"type": "websocket.close", "code": POLICY, "reason": "A token is needed first"})
+        return "A token is needed first"
     except TokenError as error:
-        return await send({"type": "websocket.close", "code": POLICY, "reason": str(error)})
-    with suppress(KeyError):
-        del scope["extensions"][EXTENSION]  # the handshake is over: it cannot be handed over any more
-    return await app(scope, _with_handshake(receive), _without_accept(send))
+        return str(error)
+    return None
+
+
+async def _nothing_more() -> Message:
+    """Messages come to the socket itself."""
+    await asyncio.Event().wait()
+    return {}
 
 
 def _with_handshake(receive: Receive) -> Receive:

@@ -35,6 +35,7 @@ class Gate:
 
         Puts what lets an allowed page read the answer into the scope, for whoever sends it.
         """
+        by_network = bool(scope.get("client"))  # no page gets to a Unix socket, and a proxy may call it anything
         if self._proxies:
             self._proxies.listen_to(scope)
         host = origin = None
@@ -45,7 +46,7 @@ class Gate:
                 host = value
             elif name == b"origin":
                 origin = value
-        if host not in self._hosts.known and (refusal := self._called_wrongly(scope, host)):
+        if by_network and host not in self._hosts.known and (refusal := self._called_wrongly(scope, host)):
             return refusal
         if not origin:
             return _FOREIGN if passed_on and _is_embedded(scope) else None
@@ -62,8 +63,6 @@ class Gate:
         return _FOREIGN if acts else None
 
     def _called_wrongly(self, scope: Scope, host: bytes | None) -> Refusal | None:
-        if not scope.get("client"):  # a Unix socket: no page gets there, and a proxy may call it anything
-            return None
         if host is None:  # HTTP/1.0 had none, and no browser speaks it
             return None if scope.get("http_version") == "1.0" else _NO_HOST
         return None if self._hosts.names(host, scope) else _NOT_HERE

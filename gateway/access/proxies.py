@@ -10,17 +10,27 @@ USER = "gateway.user"
 """Where a scope holds the user that a trusted proxy has named."""
 
 
+UNIX = "unix"
+"""In place of a network: whoever gets to a Unix socket."""
+
+
 class Proxies:
-    """The networks that `X-Forwarded-For` and `-Proto` are believed from, and the header that names the user there."""
+    """The networks that `X-Forwarded-For` and `-Proto` are believed from, and the header that names the user there.
+
+    A Unix socket is a proxy's, too: only those get there whom its mode lets. Who a user is it may say where `unix` is
+    among the networks.
+    """
 
     def __init__(self, networks: Iterable[str], user_header: str) -> None:
-        self._networks = [ip_network(network, strict=False) for network in networks]
+        networks = set(networks)
+        self._names_users_on_unix = UNIX in networks
+        self._networks = [ip_network(network, strict=False) for network in networks - {UNIX}]
         self._user_header = user_header.lower()
 
     def listen_to(self, scope: Scope) -> None:
         """Puts what a trusted proxy says into the scope: the client, the scheme, and the user, if it names one."""
         client = scope.get("client")
-        if not client or not self._trusts(client[0]):
+        if client and not self._trusts(client[0]):
             return
         headers = Headers(scope=scope)
         hops = [hop.strip() for value in headers.getlist("x-forwarded-for") for hop in value.split(",")]
@@ -32,7 +42,8 @@ class Proxies:
                 break
         if headers.get("x-forwarded-proto", "").lower() in {"https", "wss"}:
             scope["scheme"] = "wss" if scope["type"] == "websocket" else "https"
-        if self._user_header and (user := headers.get(self._user_header)):
+        names_users = self._user_header and (client or self._names_users_on_unix)
+        if names_users and (user := headers.get(self._user_header)):
             scope[USER] = user
 
     def _trusts(self, address: str) -> bool:

@@ -76,10 +76,10 @@ class Connection(ZttpH2Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.conn.initiate_connection()
         transport.write(self.conn.data_to_send().replace(_WEB_SOCKETS, _NO_WEB_SOCKETS))
-        transport.set_write_buffer_limits(high=BUFFER)
         super().connection_made(transport)
         self._intake = Intake(transport, self._take, self.loop)
         self.flow = FlowControl(self._intake)  # type: ignore[arg-type]
+        transport.set_write_buffer_limits(high=BUFFER)
         self._await_request()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -44,6 +44,7 @@ async def converse(
             outlet.busy = partial(_waits, subscription)
             outlet.lost = partial(leave, hub, subscription, seat)
             subscription.answered = outlet.go_on
+            outlet.go_on()
         return
     socket, pipe = WebSocket(scope, receive, send), Pipe()
     await socket.accept()
