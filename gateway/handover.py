@@ -82,9 +82,9 @@ class HttpProtocol(HttpToolsProtocol):
             self._head_bytes += len(piece)
             if self._head_bytes > self.max_head:
                 return self._refuse(431)
-            if not self._read_timer:  # most heads come whole, and need none
-                self._expect_head()
         super().data_received(piece)
+        if self._head_bytes and not self._read_timer and not self.transport.is_closing():
+            self._expect_head()  # most heads come whole, and need no timer
         if self._successor:
             rest = self._intake.end()[len(piece) :]
             self._successor.data_received(rest)

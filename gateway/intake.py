@@ -36,14 +36,19 @@ class Intake:
 
     def receive(self, data: bytes) -> None:
         """The transport has read something."""
-        self._reads = True
-        if self._waiting:
-            data, self._at = self._waiting[self._at :] + data, 0
-        self._waiting = data
-        if self._next:
+        if self._waiting or self._next or self._blocked or self._held:
+            self._waiting, self._at = self._waiting[self._at :] + data, 0
+            self._reads = True
             self._balance()
-        else:
+            return
+        self._waiting = data
+        self._at = self._take(data, 0)
+        if self._at < len(self._waiting):
             self._turn()
+        else:  # nearly always: a whole request, and nothing behind it
+            self._waiting = b""
+            if not self._reads:
+                self._balance()
 
     def block(self) -> None:
         """Answers wait: their reader is not to ask for more."""
@@ -67,7 +72,8 @@ class Intake:
         """`take` is not busy any more; it is asked again after so many seconds."""
         if self._waiting and not self._next:
             self._next = self._loop.call_later(rest, self._turn) if rest else self._loop.call_soon(self._turn)
-        self._balance()
+        if self._waiting or not self._reads:
+            self._balance()
 
     def end(self) -> bytes:
         """Takes up nothing any more, and holds the transport up no longer. Returns what is left."""

@@ -72,7 +72,8 @@ class Endpoint(ABC):
     async def _answer(self, query: Query, scope: Scope, receive: Receive, send: Send) -> Reply | LongReply | None:
         how, wait = transport(query, self.engine.settings.longest_wait)
         if how is Transport.POLL or scope["method"] == "HEAD":
-            if refusal := self.engine.limits.refuse_answer(scope, large=False):
+            limits = self.engine.limits
+            if limits.unsent.used and (refusal := limits.refuse_answer(scope, large=False)):
                 return self._no(refusal)
             return self.poll_now(query, scope) or await self.poll(query, scope)
         with self._seat(scope) as seat:
