@@ -192,6 +192,10 @@ class Engine:
     def is_good(self, grant: Grant) -> bool:
         return grant.until > time.time() and not grant.is_in(self.revoked)
 
+    def waits(self, cursor: str | None) -> bool:
+        """Whether `started` may have to wait."""
+        return bool((self.folder and not self.folder.scanned.is_set()) or (self.replica and self.replica.waits(cursor)))
+
     async def started(self, cursor: str | None = None) -> None:
         """Waits until what was there at the start is known, and no older than what a client with that cursor has seen.
 

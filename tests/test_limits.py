@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import select
 import socket
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from gateway.hub import Hub
 from gateway.limits import Limits, Refusal, Seat, peer_of
 from gateway.settings import Settings
 from gateway.store import Store
-from tests.harness import Gateway
+from tests.harness import Gateway, until
 
 
 def test_streams_over_the_limit_are_refused_and_polls_are_not(start: Callable[..., Gateway]) -> None:
@@ -79,6 +80,61 @@ def test_an_address_has_its_own_limit_but_this_machine(tmp_path: Path) -> None:
 )
 def test_an_ipv6_network_of_one_client_is_one_address(address: str, counted_as: str) -> None:
     assert peer_of({"client": (address, 5)}) == counted_as
+
+
+HANDSHAKE = (
+    b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
+WAYS = {
+    "sse": b"Accept: text/event-stream\r\n",
+    "ndjson": b"Accept: application/x-ndjson\r\n",
+    "long-poll": b"Prefer: wait=60\r\n",
+    "websocket": HANDSHAKE,
+}
+
+
+def ask(one: Gateway, path: str, *lines: bytes) -> socket.socket:
+    s = socket.create_connection(("127.0.0.1", one.port), 20)
+    s.sendall(b"GET %b HTTP/1.1\r\nHost: localhost\r\n%b\r\n" % (path.encode(), b"".join(lines)))
+    return s
+
+
+@pytest.mark.parametrize("path", ["/api/task?task_id=a", "/api/v1/tasks", "/api/task?task_id=none"])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_limit_holds_when_all_come_at_once(start: Callable[..., Gateway], way: str, path: str) -> None:
+    one = start("--max-streams", "5", "--task-wait", "60")
+    one.write("a")
+    lines = WAYS[way]
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(ask(one, path, lines)) for _ in range(40)]
+        refused = [c for c in clients if readable(c) and c.recv(12).endswith(b"503")]
+        assert len(refused) == 35
+        assert one.get("/api/task?task_id=a").status_code == 200
+    until(lambda: ask_again(one))  # however they left, their places are free
+
+
+def readable(client: socket.socket) -> bool:
+    """Whether it is answered before a poll that is asked after it."""
+    return bool(select.select([client], [], [], 1)[0])
+
+
+def ask_again(one: Gateway) -> bool:
+    with ask(one, "/api/v1/tasks", WAYS["sse"]) as s:
+        return s.recv(12).endswith(b"200")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_limit_of_an_address_holds_too_for_whom_a_proxy_names(start: Callable[..., Gateway], way: str) -> None:
+    one = start("--max-streams-per-address", "3", "--trusted-proxy", "127.0.0.1")
+    one.write("a")
+    crowd, other = b"X-Forwarded-For: 2001:db8::%x\r\n", b"X-Forwarded-For: 2001:db8:0:1::1\r\n"
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(ask(one, "/api/v1/tasks", WAYS[way], crowd % n)) for n in range(1, 21)]
+        refused = [c for c in clients if readable(c) and c.recv(12).endswith(b"429")]
+        assert len(refused) == 17  # one network of IPv6 is one client
+        with ask(one, "/api/v1/tasks", WAYS["sse"], other) as s:
+            assert s.recv(12).endswith(b"200")
 
 
 def test_messages_over_the_rate_get_one_error_a_second(start: Callable[..., Gateway]) -> None:

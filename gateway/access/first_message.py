@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.access.grants import Grant, set_grant
 from gateway.access.tokens import TokenError
 from gateway.direct import EXTENSION, Socket
+from gateway.transports.websocket import with_handshake
 
 WITHIN = 10.0
 """Seconds that the message may take to come."""
@@ -37,39 +38,51 @@ async def after_first_message(app: ASGIApp, check: Check, scope: Scope, receive:
         return None if message["type"] == "websocket.disconnect" else message.get("text") or message.get("bytes") or b""
 
     if (refusal := await _refusal(heard, check, scope)) is None:
-        return await app(scope, _with_handshake(receive), _without_accept(send))
+        return await app(scope, with_handshake(receive), _without_accept(send))
     if refusal:
         await send({"type": "websocket.close", "code": POLICY, "reason": refusal})
     return None
 
 
-async def _on_socket(socket: Socket, app: ASGIApp, check: Check, scope: Scope) -> None:
-    """On the bare connection: it costs no more than one whose token came with the handshake."""
-    first: asyncio.Future[str | bytes | None] = asyncio.get_running_loop().create_future()
+class _First:
+    """The first message of a bare connection, or that its client has left."""
 
-    def hear(message: str | bytes) -> bytes:
-        if not first.done():
-            first.set_result(message)
+    def __init__(self, socket: Socket) -> None:
+        self._message: asyncio.Future[str | bytes | None] = asyncio.get_running_loop().create_future()
+        self._left = asyncio.Event()
+        socket.incoming, socket.busy, socket.lost = self._hear, self._message.done, self._leave
+
+    def _hear(self, message: str | bytes | None) -> bytes:
+        if not self._message.done():
+            self._message.set_result(message)
         return b""
 
-    def leave() -> None:
-        if not first.done():
-            first.set_result(None)
+    def _leave(self) -> None:
+        self._left.set()
+        self._hear(None)
 
-    async def heard() -> str | bytes | None:
-        return await first
+    async def heard(self) -> str | bytes | None:
+        return await self._message
+
+    async def receive(self) -> Message:
+        """Messages come to the socket itself: ASGI is only told of the end."""
+        await self._left.wait()
+        return {"type": "websocket.disconnect"}
+
+
+async def _on_socket(socket: Socket, app: ASGIApp, check: Check, scope: Scope) -> None:
+    """On the bare connection: it costs no more than one whose token came with the handshake."""
+    first = _First(socket)
 
     async def send(message: Message) -> None:
         if message["type"] == "websocket.http.response.start":
             socket.close(POLICY, f"HTTP {message['status']}")
 
-    socket.incoming, socket.busy, socket.lost = hear, first.done, leave
-    if (refusal := await _refusal(heard, check, scope)) is None:
+    if (refusal := await _refusal(first.heard, check, scope)) is None:
         scope["extensions"][EXTENSION] = socket
-        return await app(scope, _nothing_more, send)
-    if refusal:
+        await app(scope, with_handshake(first.receive), send)
+    elif refusal:
         socket.close(POLICY, refusal)
-    return None
 
 
 async def _refusal(heard: Callable[[], Awaitable[str | bytes | None]], check: Check, scope: Scope) -> str | None:
@@ -85,21 +98,6 @@ async def _refusal(heard: Callable[[], Awaitable[str | bytes | None]], check: Ch
     except TokenError as error:
         return str(error)
     return None
-
-
-async def _nothing_more() -> Message:
-    """Messages come to the socket itself."""
-    await asyncio.Event().wait()
-    return {}
-
-
-def _with_handshake(receive: Receive) -> Receive:
-    handshake: list[Message] = [{"type": "websocket.connect"}]
-
-    async def receiving() -> Message:
-        return handshake.pop() if handshake else await receive()
-
-    return receiving
 
 
 def _without_accept(send: Send) -> Send:

@@ -51,6 +51,7 @@ class Endpoint(ABC):
                 reply = hidden
             elif scope["type"] == "websocket":
                 with self._seat(scope) as seat:
+                    await receive()  # the handshake: what comes next is that the client has left
                     reply = await self.converse(query, scope, receive, send, seat=seat)
             elif scope["method"] not in ("GET", "HEAD"):
                 reply = Reply(405, self.dialect.failure("Method not allowed", 405, ""), _ALLOW)
@@ -140,7 +141,7 @@ async def while_connected(receive: Receive, waiting: Coroutine[Any, Any, Awaited
     """What is waited for, or None where the client leaves before it comes: it should wait here no longer."""
 
     async def client_leaves() -> None:
-        while (await receive())["type"] != "http.disconnect":
+        while not (await receive())["type"].endswith(".disconnect"):
             pass
 
     comes, leaves = asyncio.create_task(waiting), asyncio.create_task(client_leaves())

@@ -8,7 +8,7 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.access.grants import grant_of
 from gateway.dialects import ITEM
-from gateway.endpoints.base import Endpoint, RefusedError, last_event
+from gateway.endpoints.base import Endpoint, RefusedError, last_event, while_connected
 from gateway.endpoints.listing import Lister, Listing, Page, body_of
 from gateway.engine import Engine
 from gateway.limits import Seat
@@ -18,7 +18,7 @@ from gateway.tasks import is_name, spellings
 from gateway.transports.reply import LongReply, Reply, State
 from gateway.transports.request import BadRequestError, Query, number, period, tags
 from gateway.transports.streaming import Subscribe, stream
-from gateway.transports.websocket import converse, error
+from gateway.transports.websocket import converse, error, with_handshake
 from gateway.turns import Turn
 from gateway.wire import Copies, Encoding, Messages, Ndjson, Sse
 
@@ -88,14 +88,18 @@ class CollectionEndpoint(Endpoint):
     async def stream(
         self, query: Query, scope: Scope, receive: Receive, send: Send, *, encoding: Encoding, seat: Seat
     ) -> Reply | None:
-        subscribe = await self._subscriber(query, scope)
+        subscribe = await self._while_connected(receive, query, scope)
+        if not subscribe:
+            return None
         if encoding is self.ndjson and query.param("files") is not None:
             encoding = self._copies
         await stream(self.engine.hub, subscribe, seat=seat, encoding=encoding, scope=scope, receive=receive, send=send)
         return None
 
     async def converse(self, query: Query, scope: Scope, receive: Receive, send: Send, *, seat: Seat) -> Reply | None:
-        subscribe = await self._subscriber(query, scope)
+        subscribe = await self._while_connected(receive, query, scope)
+        if not subscribe:
+            return None
         await converse(
             self.engine.hub,
             subscribe,
@@ -103,10 +107,15 @@ class CollectionEndpoint(Endpoint):
             seat=seat,
             encoding=self.messages,
             scope=scope,
-            receive=receive,
+            receive=with_handshake(receive),
             send=send,
         )
         return None
+
+    async def _while_connected(self, receive: Receive, query: Query, scope: Scope) -> Subscribe | None:
+        """None where the client leaves before there is anything to subscribe to, such as at an edge that starts."""
+        subscriber = self._subscriber(query, scope)
+        return await (while_connected(receive, subscriber) if self.engine.waits(last_event(query)) else subscriber)
 
     async def _subscriber(self, query: Query, scope: Scope) -> Subscribe:
         ids, cursor, recent = self._ids(query, scope), last_event(query), query.param("recent")

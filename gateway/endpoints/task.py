@@ -16,7 +16,7 @@ from gateway.tasks import Task, is_name
 from gateway.transports.reply import ALWAYS, Reply, State
 from gateway.transports.request import Query, tags
 from gateway.transports.streaming import Subscribe, stream
-from gateway.transports.websocket import converse, error
+from gateway.transports.websocket import converse, error, with_handshake
 from gateway.wire import Bodies, Encoding, Ndjson, Sse
 
 SETTLES = 2.0
@@ -92,7 +92,7 @@ class TaskEndpoint(Endpoint):
 
     async def converse(self, query: Query, scope: Scope, receive: Receive, send: Send, *, seat: Seat) -> Reply | None:
         id, last = self._id_of(query, scope), last_event(query)
-        event = await self._appears(id, last)
+        event = await while_connected(receive, self._appears(id, last))
         if not event:
             return await self._missing(id, query)
 
@@ -106,7 +106,7 @@ class TaskEndpoint(Endpoint):
             seat=seat,
             encoding=self.messages,
             scope=scope,
-            receive=receive,
+            receive=with_handshake(receive),
             send=send,
         )
         return None

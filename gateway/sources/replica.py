@@ -164,6 +164,10 @@ class Replica:
             await self.started()
         return None if self.is_fresh(id) else self._unknown()
 
+    def waits(self, cursor: str | None) -> bool:
+        """Whether `started`, or `settle` for that cursor, may have to wait."""
+        return not self.whole.is_set() or (cursor is not None and self._store.place(cursor) is None)
+
     async def started(self) -> None:
         """Waits for the first whole state. Raises AnswerError where it does not come."""
         try:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 import msgspec
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from gateway.direct import EXTENSION
@@ -92,6 +92,16 @@ async def _speak(socket: WebSocket, pipe: Pipe) -> None:
         for message in block.splitlines():
             await socket.send_text(message.decode())
     await socket.close(pipe.code)
+
+
+def with_handshake(receive: Receive) -> Receive:
+    """A `receive` that begins with the handshake once more: it was taken to see whether the client leaves."""
+    handshake: list[Message] = [{"type": "websocket.connect"}]
+
+    async def receiving() -> Message:
+        return handshake.pop() if handshake else await receive()
+
+    return receiving
 
 
 def error(code: str, message: str) -> bytes:
