@@ -4,7 +4,7 @@ import asyncio
 import heapq
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
@@ -34,7 +34,7 @@ class Remote(Protocol):
     def look(self, id: str) -> Event | None: ...
     def newest(self) -> list[tuple[int, str]]: ...
     def is_fresh(self, id: str) -> bool: ...
-    async def freshen(self, id: str) -> AnswerError | None: ...
+    async def freshen(self, ids: Sequence[str], client: str) -> list[AnswerError]: ...
 
 
 _SILENCE = Silence()
@@ -96,7 +96,7 @@ class Engine:
             self.store,
             self.hub.publish,
             has_file=self.folder.has if self.folder else lambda _id: False,
-            is_wanted=self.hub.is_wanted,
+            subscribers=self.hub,
             host=settings.upstream_host.removeprefix("*"),
             connect=settings.upstream_connect,
             interval=settings.upstream_interval,
@@ -208,12 +208,16 @@ class Engine:
         """Whether what `find` knows can be answered with, or the backend has to be asked before."""
         return self.remote is None or not is_name(id) or self.remote.is_fresh(id)
 
-    async def freshen(self, ids: Iterable[str]) -> list[AnswerError]:
-        """Asks the backend for what is not fresh. Returns its failures, of those tasks where nothing else is known."""
-        if not self.remote:
-            return []
-        answers = await asyncio.gather(*[self.remote.freshen(id) for id in ids if not self.is_fresh(id)])
-        return [error for error in answers if error]
+    async def freshen(self, ids: Iterable[str], client: str) -> list[AnswerError]:
+        """Asks the backend for what is not fresh, as `client` has a share of it. Returns its failures, of those tasks
+        where nothing else is known."""
+        stale = [id for id in ids if not self.is_fresh(id)]
+        return await self.remote.freshen(stale, client) if self.remote and stale else []
+
+    def follow(self, ids: Iterable[str]) -> None:
+        """Somebody has subscribed to these by name: what has no file is polled at the backend, where there is one."""
+        if self.backend:
+            self.backend.follow(filter(is_name, ids))
 
     async def newest(self, count: int, after: tuple[int, str] | None = None) -> list[tuple[int, str]]:
         """The `count` tasks last changed, newest first, as `(nanoseconds, id)`; those after `after` in that order."""
@@ -225,23 +229,24 @@ class Engine:
 
     @asynccontextmanager
     async def listening(
-        self, ids: Iterable[str] | None, seconds: float, grant: Grant = EVERYTHING
+        self, ids: Collection[str] | None, seconds: float, grant: Grant = EVERYTHING, client: str = ""
     ) -> AsyncIterator[Bell]:
         """A bell that rings when one of the tasks changes, or any where None are named; for so long."""
         bell = Bell(seconds)
         names = None if ids is None else [name for id in ids if is_name(id) for name in spellings(id)]
-        subscription = Subscription(_SILENCE, bell, ids=names, grant=grant)
+        subscription = Subscription(_SILENCE, bell, ids=names, grant=grant, client=client)
         self.hub.subscribe(subscription, self.store.cursor(self.store.head))
         try:
+            self.follow(ids or ())
             yield bell
         finally:
             self.hub.unsubscribe(subscription)
 
-    async def appears(self, id: str, seconds: float) -> Event | None:
+    async def appears(self, id: str, seconds: float, client: str) -> Event | None:
         """What there is of a task; waits that long for its file to come, or to become whole."""
         event = self.find(id)
         if is_name(id) and not (event and event.settled):
-            async with self.listening([id], seconds) as bell:
+            async with self.listening([id], seconds, client=client) as bell:
                 event = self.find(id)
                 while not (event and event.settled) and await bell.heard():
                     event = self.find(id)

@@ -40,7 +40,7 @@ class Hub:
         self.closed = False
         self.peers = self._roster.peers
         self.transports = self._roster.transports
-        self.is_wanted = self._interest.is_wanted
+        self.is_wanted, self.clients = self._interest.is_wanted, self._interest.clients
         self.published = self.delivered = self.conflated = self.resets = self.bytes = self.expired = 0
 
     def __len__(self) -> int:

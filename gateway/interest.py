@@ -23,6 +23,10 @@ class Interest:
         """Whether anybody is subscribed to a task; who wants everything does not count for one wanted `by_name`."""
         return id in self._by_id or (self._unfiltered > 0 and not by_name)
 
+    def clients(self, id: str) -> Iterator[str]:
+        """Whom those count for that want this task by its name."""
+        return (sub.client for sub in self._by_id.get(id, ()))
+
     def of(self, id: str) -> Collection[Subscription]:
         """Those who want this task by its name."""
         return self._by_id.get(id, ())

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from starlette.types import Scope
 
+from gateway.access.grants import grant_of
 from gateway.hub import Hub
 from gateway.settings import Settings
 from gateway.subscription import INSIDE
@@ -62,6 +63,14 @@ def peer_of(scope: Scope) -> str:
     """The address a connection comes from; empty for one without, such as a Unix socket."""
     client = scope.get("client")
     return client[0] if client else ""
+
+
+def client_of(scope: Scope) -> str:
+    """Whose share of a budget a request uses: of its grant's subject or token, or of the address it comes from."""
+    grant = grant_of(scope)
+    if grant.subject:
+        return f"sub:{grant.subject}"
+    return f"jti:{grant.token}" if grant.token else peer_of(scope)
 
 
 def _is_here(peer: str) -> bool:

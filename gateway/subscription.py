@@ -34,11 +34,12 @@ class Subscription:
 
     `places` holds a place for each task that is wanted; None wants everything, from `place`. `ends` closes it after a
     final state, or after its task has been gone for that many seconds. Of a snapshot, `oldest` leaves out what was
-    last written before that time (unix ms). `peer` is the address it counts for. Of everything it is given what `grant`
-    lets it see, and it ends when that does.
+    last written before that time (unix ms). `peer` is the address it counts for, `client` whose share of the work at a
+    backend is used for it. Of everything it is given what `grant` lets it see, and it ends when that does.
     """
 
     __slots__ = (
+        "client",
         "encoding",
         "ends",
         "grant",
@@ -64,6 +65,7 @@ class Subscription:
         ends: float | None = None,
         oldest: int = 0,
         peer: str = "",
+        client: str = "",
         grant: Grant = EVERYTHING,
     ) -> None:
         self.encoding = encoding
@@ -77,7 +79,7 @@ class Subscription:
         self.synced = False
         self.slot = 0
         self.stalled = 0  # in which beat its outlet last took something, while it is behind
-        self.peer = peer
+        self.peer, self.client = peer, client
         self.grant = grant
         self.view = grant.view  # one object for as long as it lives: groups go by it
 

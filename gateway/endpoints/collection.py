@@ -12,7 +12,7 @@ from gateway.access.grants import View, grant_of
 from gateway.dialects import ITEM, v1_status
 from gateway.endpoints.base import Endpoint, last_event
 from gateway.engine import Engine
-from gateway.limits import Throttle, peer_of
+from gateway.limits import Throttle, client_of, peer_of
 from gateway.sources.reader import SLICE
 from gateway.store import Event
 from gateway.subscription import Outlet, Subscription
@@ -51,7 +51,7 @@ class CollectionEndpoint(Endpoint):
         if ids is None:
             tasks, after = await self._page(limit, status, _after(query), view)
         else:
-            await self.engine.freshen(ids)
+            await self.engine.freshen(ids, client_of(scope))
             found = [event.shown for id in ids if (event := self.engine.find(id)) and event.shown]
             tasks = sorted(found, key=lambda task: (task.updated, task.id), reverse=True)
             tasks = [task for task in tasks if _has(task, status)]
@@ -82,7 +82,7 @@ class CollectionEndpoint(Endpoint):
     async def long_poll(self, query: Query, scope: Scope, wait: float) -> Reply:
         """Answers once the page is another than the client's, or than the first where it names none."""
         known = tags(query.header(b"if-none-match")) - {"*"}
-        async with self.engine.listening(self._ids(query, scope), wait, grant_of(scope)) as bell:
+        async with self.engine.listening(self._ids(query, scope), wait, grant_of(scope), client_of(scope)) as bell:
             reply = await self.poll(query, scope)
             known = known or {reply.tag}
             while reply.tag in known and await bell.heard():
@@ -113,14 +113,17 @@ class CollectionEndpoint(Endpoint):
 
     async def _subscriber(self, query: Query, scope: Scope) -> Subscribe:
         ids, cursor, recent = self._ids(query, scope), last_event(query), query.param("recent")
-        peer, grant = peer_of(scope), grant_of(scope)
+        peer, client, grant = peer_of(scope), client_of(scope), grant_of(scope)
         oldest = int((time.time() - period(recent)) * 1000) if recent is not None else 0
         await self.engine.started(cursor)
 
         def subscribe(outlet: Outlet, encoding: Encoding) -> Subscription:
             names, first = (None, []) if ids is None else self._named(ids, cursor)
-            subscription = Subscription(encoding, outlet, ids=names, oldest=oldest, peer=peer, grant=grant)
+            subscription = Subscription(
+                encoding, outlet, ids=names, oldest=oldest, peer=peer, client=client, grant=grant
+            )
             self.engine.hub.subscribe(subscription, cursor, first)
+            self.engine.follow(ids or ())
             return subscription
 
         return subscribe
@@ -169,8 +172,10 @@ class CollectionEndpoint(Endpoint):
         if len(ask.ids) + len(subscription.places or ()) > most and ask.type == "subscribe":
             return error("too_many_ids", f"a connection can follow {most} named tasks")
         if ask.type == "subscribe":
-            names, first = self._named(list(filter(subscription.grant.sees, ask.ids)), ask.cursor)
+            ids = list(filter(subscription.grant.sees, ask.ids))
+            names, first = self._named(ids, ask.cursor)
             self.engine.hub.want(subscription, names, ask.cursor, first)
+            self.engine.follow(ids)
         else:
             if subscription.places is None:
                 return error("not_subscribed", "this connection follows every task: subscribe to some first")

@@ -6,7 +6,7 @@ Its states go into the same store as the folder's, so everything behind the stor
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -19,16 +19,20 @@ from gateway.tasks import spellings
 log = logging.getLogger("gateway.backend")
 
 
-class Wanted(Protocol):
-    """Whether anybody is subscribed to a task; who wants everything does not count for one wanted `by_name`."""
+class Subscribers(Protocol):
+    """Who is subscribed to a task."""
 
-    def __call__(self, id: str, *, by_name: bool) -> bool: ...
+    def is_wanted(self, id: str, *, by_name: bool) -> bool:
+        """Whether anybody is; who wants everything does not count for one wanted `by_name`."""
+
+    def clients(self, id: str) -> Iterable[str]:
+        """Whom those count for that want it by its name."""
 
 
 class Backend:
     """Polls each task that somebody wants and that `has_file` does not know. Use while `running` is entered.
 
-    `is_wanted` tells whether anybody is subscribed to a task; `interval` is in seconds; `most` tasks are polled, and
+    `interval` is in seconds; `most` tasks are polled, and
     `at_once` of them at a time. `dialect` is auto, v1, flat, system, or off: then only replies tell of tasks.
     """
 
@@ -40,7 +44,7 @@ class Backend:
         publish: Callable[[Event], None],
         *,
         has_file: Callable[[str], bool],
-        is_wanted: Wanted,
+        subscribers: Subscribers,
         host: str = "",
         connect: float = 5,
         interval: float = 1,
@@ -51,7 +55,7 @@ class Backend:
         self.asking = Asking(base, dialect, host=host, connect=connect, interval=interval, most=at_once)
         self._polls = dialect != "off"
         self._store, self._publish = store, publish
-        self._has_file, self._is_wanted = has_file, is_wanted
+        self._has_file, self._subscribers = has_file, subscribers
         self._interval, self._most, self._recent = interval, most, recent
         self._pollers: dict[str, Poller] = {}  # by each name of its task
         self._left: dict[str, tuple[str, ...]] = {}  # tasks that run and that nobody wanted any more
@@ -100,8 +104,16 @@ class Backend:
         poller = self._poller(names)
         return poller is not None and poller.fresh
 
-    async def freshen(self, id: str) -> AnswerError | None:
+    async def freshen(self, ids: Sequence[str], _client: str) -> list[AnswerError]:
         """Waits until what is known is fresh. Returns how the backend failed where therefore nothing is known."""
+        return [error for error in await asyncio.gather(*map(self._freshen, ids)) if error]
+
+    def follow(self, ids: Iterable[str]) -> None:
+        """Somebody has subscribed to these tasks by name."""
+        for id in ids:
+            self.look(id)
+
+    async def _freshen(self, id: str) -> AnswerError | None:
         names = spellings(id)
         poller = self._follow(names)
         if not poller:
@@ -167,7 +179,7 @@ class Backend:
                     self._follow(names)
 
     def is_wanted(self, names: tuple[str, ...], *, by_name: bool) -> bool:
-        return any(self._is_wanted(name, by_name=by_name) for name in names)
+        return any(self._subscribers.is_wanted(name, by_name=by_name) for name in names)
 
     def is_elsewhere(self, names: tuple[str, ...]) -> bool:
         return any(map(self._has_file, names))
