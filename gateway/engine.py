@@ -101,6 +101,8 @@ class Engine:
             connect=settings.upstream_connect,
             interval=settings.upstream_interval,
             at_once=settings.upstream_polls,
+            unknown=settings.upstream_unknown,
+            rate=settings.upstream_unknown_rate,
             most=settings.recent_tasks,
             recent=settings.recent,
         )

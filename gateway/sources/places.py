@@ -39,13 +39,15 @@ class Places:
         self.line.drop(names)
         return True
 
-    def give_back(self, names: Names) -> None:
-        """One that has no place is no error."""
+    def give_back(self, names: Names) -> bool:
+        """Whether there was one to give back."""
         client = self._held.pop(names, None)
-        if client is not None:
-            self._count[client] -= 1
-            if not self._count[client]:
-                del self._count[client]
+        if client is None:
+            return False
+        self._count[client] -= 1
+        if not self._count[client]:
+            del self._count[client]
+        return True
 
     def is_contested(self, names: Names) -> bool:
         """Whether somebody waits who could have this place."""
