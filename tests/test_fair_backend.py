@@ -53,7 +53,7 @@ def figure(one: Gateway, name: str) -> float:
 
 
 def test_a_flood_of_unknown_ids_takes_nothing_from_others(start: Start, v1: Tasks) -> None:
-    rate = 40
+    rate = 5
     one = before(start, v1, *FAST, "--upstream-unknown", "30", "--upstream-unknown-rate", str(rate))
     mine, new = ids(2)
     v1.put(mine, progress=0)
