@@ -59,6 +59,7 @@ class Gateway(Starlette):
         self._gate = Gate(engine.settings)
         self._by_query, self._by_path = endpoints(engine)
         self._below = ("/static/", *self._by_path)
+        self._polling = (*self._by_query, *self._by_path) if engine.settings.polls_backend else ()
         super().__init__(
             routes=[
                 *routes(self._by_query, self._by_path),
@@ -83,7 +84,7 @@ class Gateway(Starlette):
             self._authority.take_secrets(scope)
         path: str = scope["path"]
         upstream = self._upstream if self._upstream and not self._is_own(scope, path) else None
-        refusal = self._gate.refuse(scope, passed_on=upstream is not None)
+        refusal = self._gate.refuse(scope, acts=upstream is not None or path.startswith(self._polling))
         if self._authority and not refusal:
             refusal = await self._authority.admit(scope, passed_on=upstream is not None)
         if BESIDE in scope:

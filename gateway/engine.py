@@ -4,7 +4,7 @@ import asyncio
 import heapq
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,13 +14,13 @@ from gateway.hub import Hub
 from gateway.limits import Limits
 from gateway.outlets import Bell
 from gateway.settings import Settings
+from gateway.slices import REST, SLICE, Slice
 from gateway.sources.answers import AnswerError
 from gateway.sources.folder import Folder
 from gateway.sources.replica import Replica
 from gateway.store import Event, Store
 from gateway.subscription import Subscription
 from gateway.tasks import is_id, is_name, spellings
-from gateway.turns import REST, TURN
 from gateway.wire import Ring
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Remote(Protocol):
     def look(self, id: str) -> Event | None: ...
     def newest(self) -> list[tuple[int, str]]: ...
     def is_fresh(self, id: str) -> bool: ...
-    async def freshen(self, id: str) -> AnswerError | None: ...
+    async def freshen(self, ids: Sequence[str], client: str) -> list[AnswerError]: ...
 
 
 _RING = Ring()
@@ -54,7 +54,7 @@ class Engine:
         self.hub = Hub(
             self.store,
             lambda flush: asyncio.get_running_loop().call_soon(flush),
-            lambda step: asyncio.get_running_loop().call_later(TURN * REST, step),
+            lambda step: asyncio.get_running_loop().call_later(SLICE * REST, step),
             heartbeat=settings.heartbeat,
             write_deadline=settings.write_deadline,
         )
@@ -109,11 +109,13 @@ class Engine:
             self.store,
             self.hub.publish,
             has_file=self.folder.has if self.folder else lambda _id: False,
-            is_wanted=self.hub.is_wanted,
+            subscribers=self.hub,
             host=settings.upstream_host.removeprefix("*"),
             connect=settings.upstream_connect,
             interval=settings.upstream_interval,
             at_once=settings.upstream_polls,
+            unknown=settings.upstream_unknown,
+            rate=settings.upstream_unknown_rate,
             most=settings.recent_tasks,
             recent=settings.recent,
         )
@@ -229,12 +231,16 @@ class Engine:
         """Whether what `find` knows can be answered with, or the backend has to be asked before."""
         return self.remote is None or not is_name(id) or self.remote.is_fresh(id)
 
-    async def freshen(self, ids: Iterable[str]) -> list[AnswerError]:
-        """Asks the backend for what is not fresh. Returns its failures, of those tasks where nothing else is known."""
-        if not self.remote:
-            return []
-        answers = await asyncio.gather(*[self.remote.freshen(id) for id in ids if not self.is_fresh(id)])
-        return [error for error in answers if error]
+    async def freshen(self, ids: Iterable[str], client: str) -> list[AnswerError]:
+        """Asks the backend for what is not fresh, as `client` has a share of it. Returns its failures, of those tasks
+        where nothing else is known."""
+        stale = [id for id in ids if not self.is_fresh(id)]
+        return await self.remote.freshen(stale, client) if self.remote and stale else []
+
+    def follow(self, ids: Iterable[str]) -> None:
+        """Somebody has subscribed to these by name: what has no file is polled at the backend, where there is one."""
+        if self.backend:
+            self.backend.follow(filter(is_name, ids))
 
     async def newest(
         self, count: int, after: tuple[int, str] | None = None, *, look: bool = True
@@ -252,27 +258,32 @@ class Engine:
     @asynccontextmanager
     async def listening(
         self,
-        ids: Iterable[str] | None,
+        ids: Collection[str] | None,
         seconds: float,
         grant: Grant = EVERYTHING,
+        client: str = "",
         concerns: Callable[[Event], bool] | None = None,
     ) -> AsyncIterator[Bell]:
         """A bell that rings when one of the tasks changes, or any where None are named; for so long. Only at what
         `concerns` its listener, where that is given."""
         bell = Bell(seconds)
         names = None if ids is None else [name for id in ids if is_name(id) for name in spellings(id)]
-        subscription = Subscription(Ring(concerns) if concerns else _RING, bell, ids=names, grant=grant)
+        subscription = Subscription(Ring(concerns) if concerns else _RING, bell, ids=names, client=client, grant=grant)
         self.hub.subscribe(subscription, self.store.cursor(self.store.head))
         try:
+            current = Slice()
+            for id in ids or ():
+                self.follow((id,))
+                current = await current.yield_if_over()
             yield bell
         finally:
             self.hub.unsubscribe(subscription)
 
-    async def appears(self, id: str, seconds: float) -> Event | None:
+    async def appears(self, id: str, seconds: float, client: str) -> Event | None:
         """What there is of a task; waits that long for its file to come, or to become whole."""
         event = self.find(id)
         if is_name(id) and not (event and event.settled):
-            async with self.listening([id], seconds) as bell:
+            async with self.listening([id], seconds, client=client) as bell:
                 event = self.find(id)
                 while not (event and event.settled) and await bell.heard():
                     event = self.find(id)

@@ -47,9 +47,16 @@ def _folder(folder: Folder, settings: Settings) -> Checks:
 
 
 def _backend(backend: "Backend") -> Checks:
-    """Also well while nothing is polled: nobody would find out that it is well again."""
-    error = backend.asking.error if backend.polled else None
-    return {"backend": (error is None, str(error) if error else f"{backend.polled} tasks polled")}
+    """Not well where tasks that run are asked for too late. Well while nothing is polled, too: nobody would find out
+    that it is well again."""
+    error = backend.asking.error if len(backend.pollers) else None
+    said = str(error) if error else f"{len(backend.pollers)} tasks polled"
+    for known, kind in ((True, "tasks"), (False, "unknown ids")):
+        count, seconds = backend.slots.waiting(known=known)
+        said += f", {count} {kind} wait to be asked for, the first for {seconds:.1f} s" if count else ""
+    if line := backend.pollers.places.line:
+        said += f", {len(line)} unknown ids wait in line to be polled"
+    return {"backend": (error is None and not backend.late, said)}
 
 
 def _publisher(publisher: "Publisher") -> Checks:

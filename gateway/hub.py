@@ -46,7 +46,7 @@ class Hub:
         self.write_deadline = write_deadline
         self.closed = False
         self.transports = self._roster.transports
-        self.is_wanted = self._interest.is_wanted
+        self.is_wanted, self.clients = self._interest.is_wanted, self._interest.clients
         self.has_room_for = self._interest.has_room_for
         self.published = self.delivered = self.conflated = self.resets = self.bytes = self.expired = 0
 

@@ -1,10 +1,10 @@
-"""What a connection reads, and how fast: no faster than its answers are taken, and a bounded amount in one turn."""
+"""What a connection reads, and how fast: no faster than its answers are taken, and a bounded amount in one slice."""
 
 import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from gateway.turns import Turn
+from gateway.slices import Slice
 
 Take = Callable[[bytes, int], int]
 """Takes up bytes from a position on, a small piece of them, and tells how many; 0 for none before `go_on`."""
@@ -44,7 +44,7 @@ class Intake:
         self._waiting = data
         self._at = self._take(data, 0)
         if self._at < len(self._waiting):
-            self._turn()
+            self._go()
         else:  # nearly always: a whole request, and nothing behind it
             self._waiting = b""
             if not self._reads:
@@ -71,7 +71,7 @@ class Intake:
     def go_on(self, rest: float = 0) -> None:
         """`take` is not busy any more; it is asked again after so many seconds."""
         if self._waiting and not self._next:
-            self._next = self._loop.call_later(rest, self._turn) if rest else self._loop.call_soon(self._turn)
+            self._next = self._loop.call_later(rest, self._go) if rest else self._loop.call_soon(self._go)
         if self._waiting or not self._reads:
             self._balance()
 
@@ -87,9 +87,9 @@ class Intake:
         self._balance()
         return left
 
-    def _turn(self) -> None:
+    def _go(self) -> None:
         self._next = None
-        turn = Turn()
+        slice = Slice()
         while self._waiting and not (self._blocked or self._held):
             taken = self._take(self._waiting, self._at)
             if not taken:
@@ -97,8 +97,8 @@ class Intake:
             self._at += taken
             if self._at >= len(self._waiting):
                 self._waiting, self._at = b"", 0
-            elif turn.over:
-                self.go_on(turn.rest)
+            elif slice.over:
+                self.go_on(slice.rest)
                 return
         self._balance()
 

@@ -30,6 +30,10 @@ class Interest:
         """Whether one more subscription to everything that a view sees can be served."""
         return view is None or self._views.has_room_for(view)
 
+    def clients(self, id: str) -> Iterator[str]:
+        """Whom those count for that want this task by its name."""
+        return (sub.client for sub in self._by_id.get(id, ()))
+
     def of(self, id: str) -> Collection[Subscription]:
         """Those who want this task by its name."""
         return self._by_id.get(id, ())

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from starlette.types import Scope
 
-from gateway.access.grants import View
+from gateway.access.grants import View, grant_of
 from gateway.hub import Hub
 from gateway.settings import Settings
 
@@ -151,6 +151,14 @@ def peer_of(scope: Scope) -> str:
     if address.ipv4_mapped:
         return str(address.ipv4_mapped)
     return f"{IPv6Address(int(address) >> 64 << 64)}/64"
+
+
+def client_of(scope: Scope) -> str:
+    """Whose share of a budget a request uses: of its grant's subject or token, or of the address it comes from."""
+    grant = grant_of(scope)
+    if grant.subject:
+        return f"sub:{grant.subject}"
+    return f"jti:{grant.token}" if grant.token else peer_of(scope)
 
 
 def is_here(peer: str) -> bool:

@@ -75,7 +75,16 @@ def _of_folder(folder: Folder) -> Iterator[Metric]:
 
 
 def _of_backend(backend: "Backend") -> Iterator[Metric]:
-    yield GaugeMetricFamily("gateway_polled_tasks", "Tasks polled at the backend", value=backend.polled)
+    yield GaugeMetricFamily("gateway_polled_tasks", "Tasks polled at the backend", value=len(backend.pollers))
+    places = backend.pollers.places
+    unknown = {"polled": len(places), "waiting": len(places.line)}.items()
+    yield _labelled(GaugeMetricFamily, "unknown_ids", "Wanted ids that the backend may not know", ["state"], unknown)
+    waiting = {kind: backend.slots.waiting(known=kind == "known") for kind in ("known", "unknown")}
+    counts, seconds = ([(kind, found[n]) for kind, found in waiting.items()] for n in (0, 1))
+    yield _labelled(GaugeMetricFamily, "backend_waiting", "Polls that wait for their turn", ["kind"], counts)
+    yield _labelled(GaugeMetricFamily, "backend_waiting_seconds", "How long the first of them does", ["kind"], seconds)
+    refused = backend.refused.items()
+    yield _labelled(CounterMetricFamily, "backend_refusals", "Polls of unknown ids refused", ["reason"], refused)
     outcomes = backend.asking.outcomes.items()
     yield _labelled(CounterMetricFamily, "backend_polls", "Polls of the backend", ["outcome"], outcomes)
 

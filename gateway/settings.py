@@ -80,6 +80,10 @@ class Settings(BaseSettings):
     )
     upstream_interval: float = Field(1, ge=0.05, le=60, description="Seconds between two polls of a task, about.")
     upstream_polls: int = Field(32, ge=1, description="Most polls of the backend at once.")
+    upstream_unknown: int = Field(
+        100, ge=1, description="Most ids that the backend may not know polled at once for one client."
+    )
+    upstream_unknown_rate: float = Field(50, gt=0, description="Most times a second that it is asked for such ids.")
     broker: str | None = Field(
         None,
         repr=False,

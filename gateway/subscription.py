@@ -38,12 +38,14 @@ class Subscription:
 
     `places` holds a place for each task that is wanted; None wants everything, from `place`. `ends` closes it after a
     final state, or after its task has been gone for that many seconds. Of a snapshot, `oldest` leaves out what was
-    last written before that time (unix ms). Of everything it is given what `grant` lets it see, and it ends when that
-    does. `answered` is called each time it has been given all that it asked for.
+    last written before that time (unix ms). `client` is whose share of the work at a backend is used for it. Of
+    everything it is given what `grant` lets it see, and it ends when that does. `answered` is called each time it has
+    been given all that it asked for.
     """
 
     __slots__ = (
         "answered",
+        "client",
         "due",
         "encoding",
         "ends",
@@ -69,6 +71,7 @@ class Subscription:
         ids: Iterable[str] | None = None,
         ends: float | None = None,
         oldest: int = 0,
+        client: str = "",
         grant: Grant = EVERYTHING,
     ) -> None:
         self.encoding = encoding
@@ -85,6 +88,7 @@ class Subscription:
         self.first = NOTHING  # states from outside the store's order; None: not yet
         self.due = False  # its turn comes in the next pass of the loop
         self.answered: Callable[[], None] = _nobody
+        self.client = client
         self.grant = grant
         self.view = grant.view  # one object for as long as it lives: groups go by it
 

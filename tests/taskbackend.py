@@ -27,6 +27,9 @@ class Backend:
         self.tasks: dict[str, Task] = {}
         self.polls: Counter[str] = Counter()
         self.statuses: Counter[str] = Counter()
+        self.order: list[str] = []  # the first ask of each id
+        self.goes_on = asyncio.Event()
+        self.goes_on.set()
         self.at_once = self.most_at_once = 0
         self.instead: dict[str, Any] | None = None
         self.plays: set[asyncio.Task[None]] = set()
@@ -35,11 +38,13 @@ class Backend:
 
     async def poll(self, request: web.Request) -> web.Response:
         id = request.match_info.get("id") or request.query.get("task_id") or request.query.get("id") or ""
+        self.order += [id] if id not in self.polls else []
         self.polls[id] += 1
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
             await asyncio.sleep(0.02)
+            await self.goes_on.wait()
             answer = self.answer(id, request.headers.get("If-None-Match"))
         finally:
             self.at_once -= 1
@@ -124,8 +129,14 @@ class Backend:
         self.instead = await request.json()
         return web.Response()
 
+    async def hold(self, request: web.Request) -> web.Response:
+        """Answers no poll until told otherwise."""
+        (self.goes_on.clear if await request.json() else self.goes_on.set)()
+        return web.Response()
+
     async def asked(self, _request: web.Request) -> web.Response:
-        return web.json_response({"polls": self.polls, "statuses": self.statuses, "at_once": self.most_at_once})
+        asked = {"polls": self.polls, "statuses": self.statuses, "at_once": self.most_at_once, "order": self.order}
+        return web.json_response({**asked, "open": self.at_once})
 
     async def reply(self, request: web.Request) -> web.StreamResponse:
         """The body that was sent, with the headers and the status that the query names; in parts where it says so."""
@@ -154,6 +165,7 @@ class Backend:
                 web.put("/-/tasks/{id}", self.set_task),
                 web.delete("/-/tasks/{id}", self.forget),
                 web.put("/-/instead", self.say),
+                web.put("/-/hold", self.hold),
                 web.get("/-/asked", self.asked),
                 web.post("/-/reply", self.reply),
             ]

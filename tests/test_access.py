@@ -36,6 +36,7 @@ from gateway.access.proxies import USER, Proxies
 from gateway.access.tickets import Tickets
 from gateway.access.tokens import TokenError, Tokens, UnknownKeyError
 from tests.harness import Backend, Gateway, until
+from tests.test_poll_to_push import Tasks
 
 Start = Callable[..., Gateway]
 
@@ -236,7 +237,56 @@ def test_foreign_pages_change_nothing_at_the_backend(start: Start) -> None:
     assert httpx.get(f"{one.url}/api/transactions/import?files=a", headers=image).status_code == 403
     assert httpx.get(f"{one.url}/x", headers={**image, "Sec-Fetch-Mode": "navigate"}).status_code == 200
     assert httpx.get(f"{one.url}/x", headers={**image, "Sec-Fetch-Site": "same-site"}).status_code == 200
+    ahead = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Purpose": "prefetch;prerender"}
+    assert httpx.get(f"{one.url}/api/transactions/import?files=a", headers=ahead).status_code == 403
     backend.stop()
+
+
+FETCHED = {"Sec-Fetch-Site": "cross-site"}
+FOREIGN = {
+    "image": {**FETCHED, "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"},
+    "frame": {**FETCHED, "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"},
+    "ahead of time": {**FETCHED, "Sec-Fetch-Mode": "navigate", "Sec-Purpose": "prefetch"},
+    "script": {**FETCHED, "Sec-Fetch-Mode": "cors", "Origin": "https://evil.example"},
+    "old script": {"Origin": "https://evil.example"},
+    "file": {"Origin": "null"},
+}
+OWN: dict[str, dict[str, str]] = {
+    "program": {},
+    "link": {**FETCHED, "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"},
+    "own page": {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors"},
+    "page of this machine": {**FETCHED, "Sec-Fetch-Mode": "cors", "Origin": "http://localhost:3000"},
+}
+TASK_URLS = [
+    *("/api/v1/tasks/{}", "/get-task-status/{}", "/api/v1/task/{}", "/api/v1/get-task-status/{}"),
+    *("/api/v1/tasks?id={}", "/api/task?task_id={}", "/api/transactions/task?id={}", "/api/system/tasks?task_id={}"),
+    "/api%2Fv1%2Ftasks/{}",
+]
+
+
+@pytest.mark.parametrize("accept", ["*/*", "text/event-stream"])
+def test_foreign_pages_have_nothing_polled_at_the_backend(start: Start, accept: str) -> None:
+    backend = Tasks("--dialect", "v1")
+    one = start("--upstream", backend.url, "--task-wait", "0", folder=False)
+    for url in TASK_URLS:
+        for headers in FOREIGN.values():
+            assert httpx.get(one.url + url.format("a"), headers={**headers, "Accept": accept}).status_code == 403
+            assert httpx.head(one.url + url.format("a"), headers=headers).status_code == 403
+    assert backend.asked()["polls"] == {}
+    for n, headers in enumerate(OWN.values()):
+        backend.put(f"b{n}", "success", 100, data={"a": 1})
+        assert one.get(f"/api/v1/tasks/b{n}", **headers).status_code == 200
+        assert backend.polls(f"b{n}") == 1
+    backend.stop()
+
+
+@pytest.mark.parametrize("options", [["--upstream-tasks", "off"], []])
+def test_where_nothing_is_polled_foreign_pages_get_what_they_cannot_read(start: Start, options: list[str]) -> None:
+    one = start(*(["--upstream", "http://127.0.0.1:9", *options] if options else []))
+    one.write("a")
+    for headers in FOREIGN.values():
+        answer = httpx.get(f"{one.url}/api/v1/tasks/a", headers=headers)
+        assert (answer.status_code, "access-control-allow-origin" in answer.headers) == (200, False)
 
 
 # Tokens

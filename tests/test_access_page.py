@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
 from tests.conftest import QUIET
 from tests.harness import Backend, Gateway, require
 from tests.test_access import SECRET, token
+from tests.test_poll_to_push import Tasks
 
 Start = Callable[..., Gateway]
 
@@ -106,6 +107,42 @@ def test_a_page_of_another_origin_reads_subscribes_and_posts_in_vain(
     tasks = one.get("/api/v1/tasks").json()["payload"]["tasks"]
     started = [task for task in tasks if task["id"] != "secret-task"]
     assert started == [] or "localhost" in page_of  # an image of the same site is not told from its own
+    page.close()
+    backend.stop()
+
+
+FETCH = """async (url) => {
+  const tried = [];
+  for (const name of ["img", "script", "iframe"]) {
+    const element = document.createElement(name);
+    tried.push(new Promise((resolve) => { element.onload = element.onerror = resolve; }));
+    element.src = url(name);
+    document.body.append(element);
+  }
+  tried.push(fetch(url("no-cors"), { mode: "no-cors" }), fetch(url("cors")));
+  const source = new EventSource(url("events"));
+  tried.push(new Promise((resolve) => { source.onerror = () => (source.close(), resolve()); }));
+  await Promise.allSettled(tried);
+}"""
+
+
+def test_a_page_of_another_origin_has_no_task_polled(start: Start, site: Site, fooled: Browser) -> None:
+    backend = Tasks("--dialect", "v1")
+    one = start("--upstream", backend.url, "--task-wait", "0", folder=False)
+    page = fooled.new_page()
+    page.goto(f"http://evil.example:{site.port}")
+    many = "&".join(f"id=never{n}" for n in range(50))
+    page.evaluate(f"() => ({FETCH})((name) => `{one.url}/api/v1/tasks?id=${{name}}&{many}`)")
+    assert backend.asked()["polls"] == {}
+    backend.put("linked", progress=7)
+    page.evaluate(f"""() => {{
+      document.body.innerHTML = '<a href="{one.url}/api/v1/tasks/linked">a task</a>';
+    }}""")
+    page.click("a")  # who follows a link wants to see it
+    page.wait_for_url("**/linked")
+    assert backend.polls("linked") > 0
+    backend.put("own", progress=7)
+    assert '"own"' in page.evaluate(READ, "/api/v1/tasks/own")
     page.close()
     backend.stop()
 

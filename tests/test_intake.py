@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.intake import Intake
-from gateway.turns import TURN
+from gateway.slices import SLICE
 
 
 class Reading:
@@ -105,7 +105,7 @@ async def turns(reading: Reading, data: bytes) -> int:
 def test_what_costs_much_is_taken_in_many_turns() -> None:
     class Slow(Reading):
         def take(self, data: bytes, at: int) -> int:
-            until = asyncio.get_running_loop().time() + TURN / 2
+            until = asyncio.get_running_loop().time() + SLICE / 2
             while asyncio.get_running_loop().time() < until:
                 pass
             return super().take(data, at)

@@ -47,6 +47,10 @@ class Tasks(Backend):
         """What every poll is answered with, until told otherwise."""
         httpx.put(f"{self.url}/-/instead", content=json.dumps(answer)).raise_for_status()
 
+    def hold(self, held: bool = True) -> None:
+        """No poll is answered, until told otherwise."""
+        httpx.put(f"{self.url}/-/hold", json=held).raise_for_status()
+
     def asked(self) -> dict[str, Any]:
         asked: dict[str, Any] = httpx.get(f"{self.url}/-/asked").json()
         return asked

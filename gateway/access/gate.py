@@ -30,8 +30,8 @@ class Gate:
         self._proxies = Proxies(proxies, settings.trusted_header) if proxies else None
         self._any = ANY in settings.cors_origin
 
-    def refuse(self, scope: Scope, *, passed_on: bool) -> Refusal | None:
-        """Why a request is not let in, if it is not. `passed_on`: a backend would get it.
+    def refuse(self, scope: Scope, *, acts: bool) -> Refusal | None:
+        """Why a request is not let in, if it is not. `acts`: a backend would get it, or be asked because of it.
 
         Puts what lets an allowed page read the answer into the scope, for whoever sends it.
         """
@@ -49,8 +49,8 @@ class Gate:
         if by_network and host not in self._hosts.known and (refusal := self._called_wrongly(scope, host)):
             return refusal
         if not origin:
-            return _FOREIGN if passed_on and _is_embedded(scope) else None
-        acts = passed_on or scope["type"] == "websocket" or scope["method"] not in _SAFE or is_preflight(scope)
+            return _FOREIGN if acts and _is_embedded(scope) else None
+        acts = acts or scope["type"] == "websocket" or scope["method"] not in _SAFE or is_preflight(scope)
         return self._from_page(scope, origin.decode("latin-1").lower(), (host or b"").decode("latin-1"), acts=acts)
 
     def _from_page(self, scope: Scope, origin: str, host: str, *, acts: bool) -> Refusal | None:
@@ -69,9 +69,11 @@ class Gate:
 
 
 def _is_embedded(scope: Scope) -> bool:
-    """Whether a foreign page has a browser fetch this unseen, as an image or a frame: imports are started by GET."""
+    """Whether a foreign page has a browser fetch this unseen, as an image, a frame, or ahead of time: imports are
+    started by GET, and so is the polling of a backend."""
     headers = Headers(scope=scope)
     followed = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest", "document") == "document"
+    followed = followed and "sec-purpose" not in headers
     return headers.get("sec-fetch-site") == "cross-site" and not followed
 
 

@@ -1,6 +1,7 @@
 """What all endpoints share: methods, errors, and the way from a request to its transport."""
 
 import asyncio
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -110,7 +111,8 @@ class Endpoint(ABC):
 
     def unavailable(self, failure: AnswerError) -> Reply:
         """Says that it is not known what there is, and why."""
-        return Reply(failure.status, self.dialect.failure(str(failure), failure.status, ""))
+        retry = ((b"retry-after", b"%d" % math.ceil(failure.retry_after)),) if failure.retry_after else ()
+        return Reply(failure.status, self.dialect.failure(str(failure), failure.status, ""), (*ALWAYS, *retry))
 
     def hide(self, query: Query, scope: Scope) -> Reply | None:
         """The answer to who may not see what he asks for; it tells nothing of whether that is there."""

@@ -11,7 +11,8 @@ from gateway.dialects import ITEM
 from gateway.endpoints.base import Endpoint, RefusedError, last_event, while_connected
 from gateway.endpoints.listing import Lister, Listing, Page, body_of
 from gateway.engine import Engine
-from gateway.limits import Seat
+from gateway.limits import Seat, client_of
+from gateway.slices import Slice
 from gateway.store import Event
 from gateway.subscription import Outlet, Subscription
 from gateway.tasks import is_name, spellings
@@ -19,7 +20,6 @@ from gateway.transports.reply import LongReply, Reply, State
 from gateway.transports.request import BadRequestError, Query, number, period, tags
 from gateway.transports.streaming import Subscribe, stream
 from gateway.transports.websocket import converse, error, with_handshake
-from gateway.turns import Turn
 from gateway.wire import Copies, Encoding, Messages, Ndjson, Sse
 
 PAGE, LONGEST_PAGE = 100, 1_000
@@ -45,7 +45,7 @@ class CollectionEndpoint(Endpoint):
         listing = self._listing(query, scope)
         await self.engine.started()
         if listing.ids is not None:
-            await self.engine.freshen(listing.ids)
+            await self.engine.freshen(listing.ids, client_of(scope))
         return self._show(await self._lister.page(listing), query, scope)
 
     async def long_poll(self, query: Query, scope: Scope, wait: float) -> Reply | LongReply:
@@ -56,10 +56,10 @@ class CollectionEndpoint(Endpoint):
         def concerns(event: Event) -> bool:
             return page is None or page.concerns(event)
 
-        async with self.engine.listening(listing.ids, wait, grant_of(scope), concerns) as bell:
+        async with self.engine.listening(listing.ids, wait, grant_of(scope), client_of(scope), concerns) as bell:
             await self.engine.started()
             if listing.ids is not None:
-                await self.engine.freshen(listing.ids)
+                await self.engine.freshen(listing.ids, client_of(scope))
             page = await self._lister.page(listing)
             known = known or {page.tag}
             while page.tag in known and await bell.heard():
@@ -119,7 +119,7 @@ class CollectionEndpoint(Endpoint):
 
     async def _subscriber(self, query: Query, scope: Scope) -> Subscribe:
         ids, cursor, recent = self._ids(query, scope), last_event(query), query.param("recent")
-        grant = grant_of(scope)
+        client, grant = client_of(scope), grant_of(scope)
         oldest = int((time.time() - period(recent)) * 1000) if recent is not None else 0
         await self.engine.started(cursor)
         if ids is None and (refusal := self.engine.limits.refuse_view(grant.view)):
@@ -127,23 +127,27 @@ class CollectionEndpoint(Endpoint):
 
         def subscribe(outlet: Outlet, encoding: Encoding) -> Subscription:
             names, first = (None, ()) if ids is None else (_names(ids), self._outside(ids, cursor))
-            subscription = Subscription(encoding, outlet, ids=names, oldest=oldest, grant=grant)
+            subscription = Subscription(encoding, outlet, ids=names, oldest=oldest, client=client, grant=grant)
             self.engine.hub.subscribe(subscription, cursor, first)
             return subscription
 
         return subscribe
 
     def _outside(self, ids: Iterable[str], cursor: str | None) -> Iterator[Event | None]:
-        """The states of those tasks that the store does not hold, unless the client has them; None after each turn."""
+        """The states of those tasks that the store does not hold, unless the client has them; None after each current.
+
+        What has no file is polled from then on, where there is a backend: by then they are subscribed to.
+        """
         resumes = cursor is not None and self.engine.store.place(cursor)  # at place 0 none of these was seen for sure
-        turn = Turn()
+        current = Slice()
         for id in ids:
             event = self.engine.find(id)
+            self.engine.follow((id,))
             if event and event.task and not event.offset and not resumes:
                 yield event
-            if turn.over:
+            if current.over:
                 yield None
-                turn = Turn()
+                current = Slice()
 
     def _ids(self, query: Query, scope: Scope) -> list[str] | None:
         """The tasks that are asked for; None for all. `?id=` names none, for a WebSocket that subscribes by message."""

@@ -11,9 +11,9 @@ from gateway.access.grants import View
 from gateway.cache import Cache
 from gateway.dialects import ITEM, v1_status
 from gateway.engine import Engine
+from gateway.slices import Slice
 from gateway.store import Event
 from gateway.tasks import Task
-from gateway.turns import Turn
 
 MOST_READ = 2_000
 """So many tasks a poll looks through for those of a status; its `next` goes on from there."""
@@ -84,13 +84,13 @@ class Lister:
 
     async def pieces(self, page: Page) -> AsyncIterator[bytes]:
         """The body, a task at a time, each as it is when its turn comes; what is gone by then is left out."""
-        turn, before = Turn(), b'{"status":"success","payload":{"tasks":['
+        current, before = Slice(), b'{"status":"success","payload":{"tasks":['
         for id in page.ids:
             event = self._engine.look(id)
             if event and event.shown:
                 yield before + ITEM.body(event.shown)
                 before = b","
-            turn = await turn.yield_if_over()
+            current = await current.yield_if_over()
         yield (b"" if before == b"," else before) + page.tail
 
     async def _make(self, listing: Listing, *, look: bool) -> Page:
@@ -104,20 +104,20 @@ class Lister:
 
     async def _named(self, listing: Listing) -> tuple["_Shown", None]:
         rows: list[tuple[int, str]] = []
-        shown, turn = _Shown(), Turn()
+        shown, current = _Shown(), Slice()
         for id in listing.ids or ():
             event = self._engine.find(id)
             if event and event.shown and listing.has(event.shown):
                 rows.append((event.shown.updated, event.id))
                 shown.add(event.shown)
-            turn = await turn.yield_if_over()
+            current = await current.yield_if_over()
         return shown.in_order([id for _, id in sorted(rows, reverse=True)]), None
 
     async def _newest(self, listing: Listing, *, look: bool) -> tuple["_Shown", str | None]:
         """The next tasks, newest first, and where the page after them starts."""
         most = MOST_READ if listing.status or listing.view else listing.limit
         rows = await self._engine.newest(most + 1, listing.after, look=look)
-        shown, turn = _Shown(), Turn()
+        shown, current = _Shown(), Slice()
         for count, (place, id) in enumerate(rows[:most], 1):
             sees = listing.sees(id)
             event = self._engine.look(id) if sees else None
@@ -126,7 +126,7 @@ class Lister:
             if len(shown) == listing.limit or count == most:
                 # tells no name that may not be seen
                 return shown, f"{place}-{id if sees else ''}" if count < len(rows) else None
-            turn = await turn.yield_if_over()
+            current = await current.yield_if_over()
         return shown, None
 
 

@@ -9,7 +9,7 @@ from gateway.cache import Cache
 from gateway.dialects import MISSING, NOT_FOUND, TOO_LARGE, Dialect
 from gateway.endpoints.base import Endpoint, last_event, while_connected
 from gateway.engine import Engine
-from gateway.limits import Seat
+from gateway.limits import Seat, client_of
 from gateway.store import Event, Kind
 from gateway.subscription import Outlet, Subscription
 from gateway.tasks import Task, is_name
@@ -57,11 +57,11 @@ class TaskEndpoint(Endpoint):
         return self._reply(id, event, query)
 
     async def poll(self, query: Query, scope: Scope) -> Reply:
-        id = self._id_of(query, scope)
-        failures = await self.engine.freshen([id])
+        id, client = self._id_of(query, scope), client_of(scope)
+        failures = await self.engine.freshen([id], client)
         event = self.engine.find(id)
         if event and not event.settled:
-            event = await self.engine.appears(id, SETTLES)
+            event = await self.engine.appears(id, SETTLES, client)
         return self.unavailable(failures[0]) if failures and not event else self._reply(id, event, query)
 
     async def long_poll(self, query: Query, scope: Scope, wait: float) -> Reply:
@@ -69,21 +69,21 @@ class TaskEndpoint(Endpoint):
         id, known = self._id_of(query, scope), tags(query.header(b"if-none-match")) - {"*"}
         if not is_name(id):
             return self._reply(id, None, query)
-        async with self.engine.listening([id], wait, grant_of(scope)) as bell:
+        async with self.engine.listening([id], wait, grant_of(scope), client_of(scope)) as bell:
             event = self.engine.find(id)
             if not known and event and event.shown:
                 known = {event.shown.tag}
             while not (event and event.settled and _news(event, known)) and await bell.heard():
                 event = self.engine.find(id)
-        return self._reply(id, event, query) if event else await self._missing(id, query)
+        return self._reply(id, event, query) if event else await self._missing(id, query, scope)
 
     async def stream(
         self, query: Query, scope: Scope, receive: Receive, send: Send, *, encoding: Encoding, seat: Seat
     ) -> Reply | None:
         id, last = self._id_of(query, scope), last_event(query)
-        event = await while_connected(receive, self._appears(id, last))
+        event = await while_connected(receive, self._appears(id, last, scope))
         if not event:
-            return await self._missing(id, query)
+            return await self._missing(id, query, scope)
         if event.task and event.task.final and event.task.tag == _tag_in(last):
             return Reply(204, b"", ALWAYS[1:])  # an EventSource that gets this stops for good
         subscribe = self._subscriber(event.id, last, scope)
@@ -92,9 +92,9 @@ class TaskEndpoint(Endpoint):
 
     async def converse(self, query: Query, scope: Scope, receive: Receive, send: Send, *, seat: Seat) -> Reply | None:
         id, last = self._id_of(query, scope), last_event(query)
-        event = await while_connected(receive, self._appears(id, last))
+        event = await while_connected(receive, self._appears(id, last, scope))
         if not event:
-            return await self._missing(id, query)
+            return await self._missing(id, query, scope)
 
         def incoming(_subscription: Subscription, _message: str | bytes) -> bytes:
             return error("unexpected", "the stream of a single task takes no messages")
@@ -111,15 +111,15 @@ class TaskEndpoint(Endpoint):
         )
         return None
 
-    async def _appears(self, id: str, last: str | None) -> Event | None:
+    async def _appears(self, id: str, last: str | None, scope: Scope) -> Event | None:
         """The task to subscribe to; waits for it, and at an edge for one that is no older than what the client has."""
         if self.engine.replica:
             await self.engine.started(_cursor_in(last))
-        return await self.engine.appears(id, self.engine.settings.task_wait)
+        return await self.engine.appears(id, self.engine.settings.task_wait, client_of(scope))
 
-    async def _missing(self, id: str, query: Query) -> Reply:
+    async def _missing(self, id: str, query: Query, scope: Scope) -> Reply:
         """No such task has come; or it is not known, because the backend fails."""
-        failures = await self.engine.freshen([id])
+        failures = await self.engine.freshen([id], client_of(scope))
         return self.unavailable(failures[0]) if failures else self._reply(id, None, query)
 
     def _reply(self, id: str, event: Event | None, query: Query) -> Reply:
@@ -145,11 +145,13 @@ class TaskEndpoint(Endpoint):
 
         At an edge, from where the client was: it may have seen more at another one.
         """
-        engine, grant = self.engine, grant_of(scope)
+        engine, client, grant = self.engine, client_of(scope), grant_of(scope)
         known, cursor = _tag_in(last), _cursor_in(last)
 
         def subscribe(outlet: Outlet, encoding: Encoding) -> Subscription:
-            subscription = Subscription(encoding, outlet, ids=[id], ends=engine.settings.task_wait, grant=grant)
+            subscription = Subscription(
+                encoding, outlet, ids=[id], ends=engine.settings.task_wait, client=client, grant=grant
+            )
             if engine.store.copied and engine.store.place(cursor) is not None:
                 engine.hub.subscribe(subscription, cursor)
                 return subscription

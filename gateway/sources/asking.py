@@ -1,6 +1,5 @@
-"""Asking a backend for a task: one HTTP request at a time for each, so many in all, in the dialect that it speaks."""
+"""Asking a backend for a task: one HTTP request at a time for each, in the dialect that it speaks."""
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -12,6 +11,7 @@ import aiohttp
 from yarl import URL
 
 from gateway.sources.answers import AnswerError, NotHereError, order_for, read, url_of
+from gateway.sources.slots import Slots, Turn
 from gateway.tasks import MAX_BYTES, Task
 
 DEADLINE = 10.0
@@ -35,13 +35,13 @@ class UnreachableError(AnswerError):
 
 
 class Asking:
-    """Asks at `base`, at most `most` times at once, while `running`. `dialect` is auto, the one to ask in, or off."""
+    """Asks at `base` while `running`, as `slots` let it. `dialect` is auto, the one to ask in, or off."""
 
-    def __init__(self, base: str, dialect: str, *, host: str, connect: float, interval: float, most: int) -> None:
+    def __init__(self, base: str, dialect: str, slots: Slots, *, host: str, connect: float, interval: float) -> None:
         self._base = base.rstrip("/")
         self._dialect = "" if dialect == "auto" else dialect
         self._spoken: dict[tuple[str, ...], str] = {}  # by kind of id, what the backend has answered in
-        self._slots = asyncio.Semaphore(most)
+        self.slots = slots
         self._headers = {"Host": host} if host else {}
         self._timeout = aiohttp.ClientTimeout(total=DEADLINE * interval, sock_connect=connect)
         self._session: aiohttp.ClientSession
@@ -59,14 +59,18 @@ class Asking:
         ) as self._session:
             yield
 
-    async def ask(self, names: Sequence[str], etag: str = "") -> Answer:
-        """Asks under each of a task's names, until the backend knows one. Raises AnswerError."""
+    async def ask(self, names: Sequence[str], etag: str, turn: Turn) -> Answer:
+        """Asks under each of a task's names, until the backend knows one, once it is its turn. Raises AnswerError."""
+        if self._dialect == "off":
+            return Answer()
+        async with self.slots.held(turn):
+            return await self._ask(names, etag)
+
+    async def _ask(self, names: Sequence[str], etag: str) -> Answer:
         kind = order_for(names[0])
         spoken = self._dialect or self._spoken.get(kind)
         if not spoken:
             return await self._find_out(kind, names)
-        if spoken == "off":
-            return Answer()
         try:
             return await self._under(spoken, names, etag)
         except NotHereError as error:
@@ -105,12 +109,8 @@ class Asking:
         url = URL(self._base + url_of(dialect, name), encoded=True)
         wait = 0.0
         try:
-            async with (
-                self._slots,
-                self._session.get(
-                    url, headers={"If-None-Match": etag} if etag else None, allow_redirects=False
-                ) as response,
-            ):
+            headers = {"If-None-Match": etag} if etag else None
+            async with self._session.get(url, headers=headers, allow_redirects=False) as response:
                 wait = _retry_after(response.headers.get("Retry-After", ""))
                 self.outcomes[str(response.status)] += 1
                 self.error = None

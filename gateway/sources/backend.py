@@ -4,32 +4,38 @@ Its states go into the same store as the folder's, so everything behind the stor
 """
 
 import asyncio
-import logging
-import time
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import Protocol
 
 from gateway.sources.answers import AnswerError, pending
 from gateway.sources.asking import Asking
 from gateway.sources.poller import Poller
+from gateway.sources.pollers import Pollers, Subscribers
+from gateway.sources.slots import Slots
 from gateway.store import Event, Store
 from gateway.tasks import spellings
 
-log = logging.getLogger("gateway.backend")
+LATE = 5.0
+"""Intervals, but at least seconds, that a task which runs may wait until it is asked for."""
+
+RETRY = 5.0
+"""Seconds that a client is told to stay away for where its poll is one too many."""
 
 
-class Wanted(Protocol):
-    """Whether anybody is subscribed to a task; who wants everything does not count for one wanted `by_name`."""
+class TooManyError(AnswerError):
+    """Nobody was asked; the client is to come back."""
 
-    def __call__(self, id: str, *, by_name: bool) -> bool: ...
+    def __init__(self, did: str, who: str) -> None:
+        super().__init__(did, who=who, status=503, retry_after=RETRY)
 
 
 class Backend:
     """Polls each task that somebody wants and that `has_file` does not know. Use while `running` is entered.
 
-    `is_wanted` tells whether anybody is subscribed to a task; `interval` is in seconds; `most` tasks are polled, and
-    `at_once` of them at a time. `dialect` is auto, v1, flat, system, or off: then only replies tell of tasks.
+    `interval` is in seconds; `most` tasks are polled, and `at_once` of them at a time. Ids that are not known to be
+    tasks are polled `unknown` at a time for one client, and asked for `rate` times a second. `dialect` is auto, v1,
+    flat, system, or off: then only replies tell of tasks.
     """
 
     def __init__(
@@ -40,48 +46,53 @@ class Backend:
         publish: Callable[[Event], None],
         *,
         has_file: Callable[[str], bool],
-        is_wanted: Wanted,
+        subscribers: Subscribers,
         host: str = "",
         connect: float = 5,
         interval: float = 1,
         at_once: int = 32,
+        unknown: int = 100,
+        rate: float = 50,
         most: int = 10_000,
         recent: float = 86_400,
     ) -> None:
-        self.asking = Asking(base, dialect, host=host, connect=connect, interval=interval, most=at_once)
+        self.slots = Slots(at_once, rate)
+        self.asking = Asking(base, dialect, self.slots, host=host, connect=connect, interval=interval)
+        self.pollers = Pollers(
+            self.asking,
+            store,
+            publish,
+            has_file=has_file,
+            subscribers=subscribers,
+            interval=interval,
+            unknown=unknown,
+            most=most,
+            recent=recent,
+        )
+        self.refused: Counter[str] = Counter({"client": 0, "all": 0})
         self._polls = dialect != "off"
-        self._store, self._publish = store, publish
-        self._has_file, self._is_wanted = has_file, is_wanted
-        self._interval, self._most, self._recent = interval, most, recent
-        self._pollers: dict[str, Poller] = {}  # by each name of its task
-        self._left: dict[str, tuple[str, ...]] = {}  # tasks that run and that nobody wanted any more
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._group: asyncio.TaskGroup
+        self._store, self._has_file = store, has_file
+        self._together = min(at_once, unknown)  # so many of one request's ids
+        self._late = LATE * max(interval, 1)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        async with self.asking.running(), asyncio.TaskGroup() as self._group:
-            tending = self._group.create_task(self._tend())
-            try:
-                yield
-            finally:
-                tending.cancel()
-                for task in self._tasks:
-                    task.cancel()
+        async with self.asking.running(), self.pollers.running():
+            yield
 
     @property
-    def polled(self) -> int:
-        """How many tasks are being polled."""
-        return len(self._tasks)
+    def late(self) -> bool:
+        """Whether tasks that run are asked for much later than they should be."""
+        return self.slots.waiting(known=True)[1] > self._late
 
     # What is known
 
     def look(self, id: str) -> Event | None:
-        """What is known of a task; somebody wants to know it, so from now on it is polled."""
+        """What is known of a task. Somebody wants to know it, so from now on it is polled while it runs."""
         names = spellings(id)
-        known = self._known(names)
-        if self._polls and not (known and known.task and known.task.final):
-            self._follow(names)
+        known = self.pollers.known(names)
+        if self._polls and known and not _is_final(known):
+            self.pollers.poll(names)
         return known
 
     def newest(self) -> list[tuple[int, str]]:
@@ -92,82 +103,54 @@ class Backend:
     def is_fresh(self, id: str) -> bool:
         """Whether what is known of a task can be answered with: also that there is none."""
         names = spellings(id)
-        if not self._polls or self.is_elsewhere(names):
+        if not self._polls or self.pollers.is_elsewhere(names) or _is_final(self.pollers.known(names)):
             return True
-        known = self._known(names)
-        if known and known.task and known.task.final:
-            return True
-        poller = self._poller(names)
-        return poller is not None and poller.fresh
+        poller = self.pollers.of(names)
+        return (poller is not None and poller.fresh) or self.pollers.knows_none(names)
 
-    async def freshen(self, id: str) -> AnswerError | None:
-        """Waits until what is known is fresh. Returns how the backend failed where therefore nothing is known."""
+    # Who asks
+
+    async def freshen(self, ids: Sequence[str], client: str) -> list[AnswerError]:
+        """Waits until what is known is fresh. Returns how the backend failed where therefore nothing is known.
+
+        Raises TooManyError where nothing is known, and the client or all of them ask for too much.
+        """
+        failures: list[AnswerError] = []
+        for n in range(0, len(ids), self._together):
+            asked = {id: self._ask_for(id, client) for id in ids[n : n + self._together] if not self.is_fresh(id)}
+            await asyncio.gather(*[poller.freshen() for poller in asked.values() if poller])
+            for id, poller in asked.items():
+                if poller and poller.error and not self.pollers.known(spellings(id)):
+                    failures.append(poller.error)
+        return failures
+
+    def _ask_for(self, id: str, client: str) -> Poller | None:
+        """The poller of a task that a client waits for; None where what is known has to do."""
         names = spellings(id)
-        poller = self._follow(names)
-        if not poller:
-            return AnswerError("is asked for too many tasks", status=503)
-        await poller.freshen()
-        return poller.error if not self._known(names) else None
+        poller = self.pollers.poll(names, {client})
+        if poller or self.pollers.known(names):
+            return poller
+        if self.pollers.places.has_its_share(client):
+            self.refused["client"] += 1
+            raise TooManyError("asks for too many unknown tasks at once", who="This client")
+        self.refused["all"] += 1
+        raise TooManyError("is asked for too many tasks", who="The backend")
 
-    def _known(self, names: tuple[str, ...]) -> Event | None:
-        for name in names:
-            if event := self._store.fault(name) or self._store.get(name):
-                return event
-        return None
-
-    # What is polled
+    def follow(self, ids: Iterable[str]) -> None:
+        """Somebody has subscribed to these tasks by name."""
+        for names in map(spellings, ids if self._polls else ()):
+            if not (self.pollers.is_elsewhere(names) or _is_final(self.pollers.known(names))):
+                self.pollers.follow(names)
 
     def learn(self, id: str) -> None:
         """A reply of the backend has named a task: it is pending until more is known."""
         names = spellings(id)
-        if self._known(names) or any(map(self._has_file, names)):
+        if self.pollers.known(names) or self.pollers.is_elsewhere(names):
             return
-        if poller := self._follow(names):
+        poller = self.pollers.of(names) or (None if self.pollers.full else self.pollers.start(names))
+        if poller:
             poller.learn(pending(id))
 
-    def _poller(self, names: tuple[str, ...]) -> Poller | None:
-        return next((self._pollers[name] for name in names if name in self._pollers), None)
 
-    def _follow(self, names: tuple[str, ...]) -> Poller | None:
-        """The poller of a task, started where there is none; None where there are too many."""
-        if poller := self._poller(names):
-            poller.look()
-            return poller
-        if len(self._tasks) >= self._most:
-            return None
-        poller = Poller(names, self.asking, self._store, self._publish, interest=self, interval=self._interval)
-        self._pollers.update(dict.fromkeys(names, poller))
-        task = self._group.create_task(self._run(poller))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return poller
-
-    async def _run(self, poller: Poller) -> None:
-        try:
-            await poller.run()
-        except Exception:  # one task's trouble is not the others'
-            log.exception("polling %r ended", poller.names[0])
-        finally:
-            for name in poller.names:
-                del self._pollers[name]
-            known = self._known(poller.names)
-            if known and not (known.task and known.task.final) and not self.is_elsewhere(poller.names):
-                self._left[known.id] = poller.names
-
-    async def _tend(self) -> None:
-        """Polls what runs and was left as soon as somebody wants it again, such as a dashboard that wants all; forgets
-        what has not changed for `recent` seconds."""
-        while True:
-            await asyncio.sleep(self._interval)
-            self._store.prune(int((time.time() - self._recent) * 1000))
-            for id, names in list(self._left.items()):
-                if not self._known(names) or self._poller(names):
-                    del self._left[id]
-                elif self.is_wanted(names, by_name=False):
-                    self._follow(names)
-
-    def is_wanted(self, names: tuple[str, ...], *, by_name: bool) -> bool:
-        return any(self._is_wanted(name, by_name=by_name) for name in names)
-
-    def is_elsewhere(self, names: tuple[str, ...]) -> bool:
-        return any(map(self._has_file, names))
+def _is_final(event: Event | None) -> bool:
+    return bool(event and event.task and event.task.final)

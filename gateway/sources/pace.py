@@ -40,6 +40,11 @@ class Pace:
         return max(seconds * random.uniform(0.9, 1.1), self._least)
 
     @property
+    def least(self) -> float:
+        """Seconds that the backend wants to be left alone for."""
+        return self._least
+
+    @property
     def patient(self) -> bool:
         """Whether even somebody who asks has to wait: a backend that fails is not asked more often for that."""
         return self.failures > 0 or self._least > 0

@@ -3,13 +3,14 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Protocol
 
 from gateway.sources.answers import AnswerError, is_unfinished
 from gateway.sources.asking import Answer, Asking
 from gateway.sources.pace import Pace
+from gateway.sources.slots import Turn
 from gateway.store import Event, Store
 from gateway.tasks import Task
 
@@ -27,16 +28,20 @@ TROUBLE = 10
 
 
 class Interest(Protocol):
-    """Who else cares for a task, under whichever of its names."""
+    """Who else cares for a task, under whichever of its names; and the places that unknown ids need to be polled."""
 
     def is_wanted(self, names: tuple[str, ...], *, by_name: bool) -> bool: ...
     def is_elsewhere(self, names: tuple[str, ...]) -> bool: ...
+    def clients(self, names: tuple[str, ...]) -> set[str]: ...
+    def takes_place(self, names: tuple[str, ...]) -> bool: ...
+    def is_contested(self, names: tuple[str, ...]) -> bool: ...
+    def needs_no_place(self, names: tuple[str, ...]) -> None: ...
 
 
 class Poller:
     """Polls until the state is final, another source has the task, or nobody wants it any more.
 
-    `names` are the spellings that the backend may know the task by. Times are in intervals (seconds each).
+    `names` are the spellings that the backend may know the task by. It begins after `rest` seconds.
     """
 
     def __init__(
@@ -48,13 +53,16 @@ class Poller:
         *,
         interest: Interest,
         interval: float,
+        rest: float = 0,
     ) -> None:
         self.names = names
         self.error: AnswerError | None = None
         """How the backend failed, since it does."""
         self._asking, self._store, self._publish, self._interest = asking, store, publish, interest
-        self._interval = interval
+        self._interval, self._first_rest = interval, rest
         self._pace = Pace(interval)
+        self._turn = Turn(self._clients)
+        self._asked_by: set[str] = set()  # who waited for it last
         self._known_as = names[:2]  # as it was given, and as its kind is usually written
         self._etag = ""
         self._told = next((event.task for name in names if (event := store.get(name))), None)
@@ -70,8 +78,27 @@ class Poller:
 
     # Who wants to know
 
-    def look(self) -> None:
+    @property
+    def known(self) -> bool:
+        """Whether there is such a task."""
+        return self._told is not None
+
+    @property
+    def absent(self) -> float:
+        """Seconds from now on for which it is known not to exist; 0 where that is not so."""
+        if self._told or self._unknown == math.inf:
+            return 0
+        return max(self._answered + CACHED * self._interval - time.monotonic(), self._pace.least)
+
+    def look(self, clients: Collection[str] = ()) -> None:
+        """Somebody wants to know; `clients` are waiting."""
         self._until = max(self._until, time.monotonic() + LINGER * self._interval)
+        if clients:
+            self._asked_by = set(clients)
+            self._asking.slots.share(self._turn, clients)
+
+    def _clients(self) -> set[str]:
+        return self._interest.clients(self.names) | self._asked_by
 
     def learn(self, task: Task) -> None:
         """A reply has named it: until the backend or a file says more, this is what is known."""
@@ -94,6 +121,7 @@ class Poller:
 
     async def run(self) -> None:
         try:
+            await asyncio.sleep(self._first_rest)
             while not self._ends():
                 await self._poll()
                 self._hurry.clear()
@@ -112,18 +140,24 @@ class Poller:
             return True
         if self._told and self._told.final:
             return True
+        if not self._told and not self._interest.takes_place(self.names):
+            return True
         if self._interest.is_wanted(self.names, by_name=not self._told):  # nobody else waits for what may never be
-            return False
+            return self._has_had_its_turn() and self._interest.is_contested(self.names)
         if self._answered == -math.inf:  # who asked waits for the first answer, however late it is asked for
             return False
-        until = self._until
-        if not self._told and self._unknown < math.inf:
-            until = min(until, self._answered + CACHED * self._interval)
-        return time.monotonic() >= until
+        return (not self._told and self._unknown < math.inf) or time.monotonic() >= self._until
+
+    def _has_had_its_turn(self) -> bool:
+        """Whether others should be asked for before it is again."""
+        if self._told or self._answered == -math.inf:
+            return False
+        return self._unknown < math.inf or time.monotonic() - self._failing >= TROUBLE * self._interval
 
     async def _poll(self) -> None:
+        self._turn.known = self.known
         try:
-            answer = await self._asking.ask(self._known_as, self._etag)
+            answer = await self._asking.ask(self._known_as, self._etag, self._turn)
         except AnswerError as error:
             self._pace.failed()
             self._pace.told(error.retry_after)
@@ -164,6 +198,7 @@ class Poller:
         if self._interest.is_elsewhere(self.names):
             return False
         self._told = task
+        self._interest.needs_no_place(self.names)
         event = self._store.put(task)
         if event:
             self._publish(event)

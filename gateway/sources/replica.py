@@ -6,7 +6,7 @@ Offsets and epoch are those of the original, so that cursors are good at every c
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from operator import attrgetter
 from typing import NamedTuple
@@ -158,11 +158,11 @@ class Replica:
         """Whether what is held can be answered with. That there is no such task only while it is up to date."""
         return not self.trouble or (self.whole.is_set() and self.look(id) is not None)
 
-    async def freshen(self, id: str) -> AnswerError | None:
-        """Waits for the first whole state. Returns what is wrong where nothing can be said of the task."""
+    async def freshen(self, ids: Sequence[str], _client: str) -> list[AnswerError]:
+        """Waits for the first whole state. Returns what is wrong where nothing can be said of a task."""
         with suppress(AnswerError):
             await self.started()
-        return None if self.is_fresh(id) else self._unknown()
+        return [self._unknown() for id in ids if not self.is_fresh(id)]
 
     def waits(self, cursor: str | None) -> bool:
         """Whether `started`, or `settle` for that cursor, may have to wait."""

@@ -12,9 +12,9 @@ from gateway.direct import EXTENSION
 from gateway.hub import Hub
 from gateway.limits import Seat
 from gateway.outlets import Pipe
+from gateway.slices import Slice
 from gateway.subscription import Subscription
 from gateway.transports.streaming import Subscribe, leave
-from gateway.turns import Turn
 from gateway.wire import Encoding
 
 Incoming = Callable[[Subscription, str | bytes], bytes]
@@ -82,9 +82,9 @@ async def _listen(socket: WebSocket, pipe: Pipe, subscription: Subscription, inc
             await answered.wait()
             answered.clear()
         await pipe.emptied()
-        turn, text = Turn(), message.get("text")
+        current, text = Slice(), message.get("text")
         pipe.write(incoming(subscription, text if text is not None else message.get("bytes") or b""))
-        await asyncio.sleep(turn.rest if turn.over else 0)
+        await asyncio.sleep(current.rest if current.over else 0)
 
 
 async def _speak(socket: WebSocket, pipe: Pipe) -> None:
