@@ -21,19 +21,19 @@ from websockets.exceptions import SecurityError
 from websockets.frames import Frame
 from websockets.http11 import Request
 
-from gateway.direct import EXTENSION, Socket, Stream
+from gateway.direct import EXTENSION, FRAMES, Socket, Stream
 from gateway.intake import Intake
 from gateway.limits import Budget, peer_of
-from gateway.transports.reply import BESIDE, has_body
+from gateway.transports.reply import BESIDE, has_body, length_of
 
 LAST_WORD = 0.25
 """Seconds that a connection has for its first request when the server ends."""
 
-PIECE = 16_384
-"""Bytes that a parser is given at once at most."""
+PIECE = 65_536
+"""Bytes that a parser is given at once at most, unless they are all a body's."""
 
-FRAMES, MOST_FRAGMENTS = 1_024, 64
-"""Bytes of WebSocket frames between two looks at the clock; parts of a message that are kept apart."""
+MOST_FRAGMENTS = 64
+"""Parts of a WebSocket message that are kept apart until it is whole."""
 
 _END_OF_HEAD = b"\r\n\r\n"
 
@@ -61,6 +61,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._running: RequestResponseCycle | None = None
         self._in_head = True
         self._head_bytes, self._trailer_bytes = 0, -1
+        self._body_left = 0  # of a body whose length was said
         self._unsent: tuple[str, int] | None = None
         self._read_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
@@ -76,8 +77,11 @@ class HttpProtocol(HttpToolsProtocol):
         cycle: RequestResponseCycle | None = self.cycle
         if cycle and not (cycle.response_complete or cycle.more_body):
             return 0
-        end = data.find(_END_OF_HEAD, at, at + PIECE)
-        piece = data[at : end + len(_END_OF_HEAD) if end >= 0 else at + PIECE]
+        if not self._in_head and len(data) - at <= self._body_left:
+            piece = data[at:]  # all of it is the body's
+        else:
+            end = data.find(_END_OF_HEAD, at, at + PIECE)
+            piece = data[at : end + len(_END_OF_HEAD) if end >= 0 else at + PIECE]
         if self._in_head:
             self._head_bytes += len(piece)
             if self._head_bytes > self.max_head:
@@ -129,11 +133,16 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_head = False
         self._head_bytes = self._trailer_bytes = 0
         self._stop_reading_timer()
+        self._body_left = 0 if self.parser.get_method() == b"GET" else length_of(self.headers)
         if self.parser.get_http_version() == "1.1":
             self.scope["extensions"] = {EXTENSION: self}  # type: ignore[dict-item]
         if self.parser.should_upgrade() and self._should_upgrade() and has_body(self.headers):
             self._refuse(400)  # a handshake has none (RFC 6455, 4.1), and uvicorn would wait for it
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._body_left -= len(body)
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._in_head = True

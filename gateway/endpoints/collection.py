@@ -134,7 +134,7 @@ class CollectionEndpoint(Endpoint):
         return subscribe
 
     def _outside(self, ids: Iterable[str], cursor: str | None) -> Iterator[Event | None]:
-        """The states of those tasks that the store does not hold, unless the client has them; None after each current.
+        """The states of those tasks that the store does not hold, unless the client has them; None after each slice.
 
         What has no file is polled from then on, where there is a backend: by then they are subscribed to.
         """

@@ -67,6 +67,11 @@ def head_of(headers: Iterable[Header]) -> bytes:
     return b"".join([b"%b: %b\r\n" % header for header in headers]) + b"\r\n"
 
 
+def length_of(headers: Iterable[Header]) -> int:
+    """How long a request's body is said to be; 0 where it has none, or is chunked."""
+    return next((int(value) for name, value in headers if name == b"content-length" and value.isdigit()), 0)
+
+
 def has_body(headers: Iterable[Header]) -> bool:
     """Whether a request with these headers has a body (RFC 9112, 6.3)."""
     return any(name == b"transfer-encoding" or (name == b"content-length" and value != b"0") for name, value in headers)
