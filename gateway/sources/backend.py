@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Protocol
 
+from gateway.parts import Parts
 from gateway.sources.answers import AnswerError, pending
 from gateway.sources.asking import Asking
 from gateway.sources.poller import Poller
@@ -59,13 +60,11 @@ class Backend:
         self._group: asyncio.TaskGroup
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        async with self.asking.running(), asyncio.TaskGroup() as self._group:
-            tending = self._group.create_task(self._tend())
+    async def running(self, parts: Parts) -> AsyncIterator[None]:
+        async with self.asking.running(), asyncio.TaskGroup() as self._group, parts.running("backend", self._tend):
             try:
                 yield
             finally:
-                tending.cancel()
                 for task in self._tasks:
                     task.cancel()
 

@@ -15,10 +15,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 
+from gateway.parts import Parts
 from gateway.sources.canary import Canary
 from gateway.sources.files import compare
 from gateway.sources.reader import Reader
-from gateway.sources.watch import watch
+from gateway.sources.watch import WatchError, watch
 from gateway.store import Event, Store
 from gateway.tasks import is_id
 
@@ -136,14 +137,11 @@ class Folder:
     # Over time
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._reconcile_for_ever()), group.create_task(self._watch())]
+    async def running(self, parts: Parts) -> AsyncIterator[None]:
+        async with parts.running("comparison", self._reconcile_for_ever), parts.running("watch", self._watch):
             try:
                 yield
             finally:
-                for task in tasks:
-                    task.cancel()
                 self.reader.stop()
 
     async def _reconcile_for_ever(self) -> None:
@@ -152,7 +150,11 @@ class Folder:
                 async with asyncio.timeout(self._poll if self._blind() else self._period):
                     await self._kick.wait()
             self._kick.clear()
-            await self.reconcile()
+            try:
+                await self.reconcile()
+            except Exception:
+                self._kick.set()  # it is still to be done
+                raise
             if self.watching:
                 self._canary.sing()
 
@@ -174,7 +176,7 @@ class Folder:
                 await self._follow()
             except FileNotFoundError:
                 continue
-            except (OSError, RuntimeError) as error:  # no inotify here, or its limits are used up
+            except WatchError as error:
                 self.watching = False
                 log.warning("cannot watch %s (%s): looking every %g s instead", self.tasks, error, self._poll)
                 await asyncio.sleep(REWATCH)
@@ -183,8 +185,11 @@ class Folder:
         """Takes up hints until the folder at the path is another one."""
         async with aclosing(watch(self.tasks, self._step, self._debounce, self._moved)) as hints:
             self.watching = True
-            async for paths in hints:
-                await self._take_up(paths)
+            try:
+                async for paths in hints:
+                    await self._take_up(paths)
+            finally:
+                self.watching = False
 
     async def _take_up(self, paths: list[str]) -> None:
         self._canary.listen(paths)
