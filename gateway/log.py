@@ -128,11 +128,13 @@ class Log(logging.Handler):
     def _write_for_ever(self) -> None:
         while True:
             line = self._lines.get()
-            if not self._write(line):
-                self._unwritten += 1
-            if self._lines.empty():
-                self._tell_dropped()
-            self._done += len(line)
+            try:
+                if not self._write(line):
+                    self._unwritten += 1
+                if self._lines.empty():
+                    self._tell_dropped()
+            finally:
+                self._done += len(line)  # also where no memory is left for any of this: the next line starts a thread
 
     def _tell_dropped(self) -> None:
         if news := self.dropped - self._told:

@@ -30,6 +30,7 @@ class Parts:
 
     def __init__(self) -> None:
         self.restarts: Counter[str] = Counter()
+        """Of each part, also those that never failed."""
         self.down: dict[str, str] = {}
         """The parts that failed and have not run well since, each with the kind of its failure."""
         self.failure = ""
@@ -38,6 +39,7 @@ class Parts:
     @asynccontextmanager
     async def running(self, name: str, body: Body) -> AsyncIterator[asyncio.Task[None]]:
         """Runs a part, and cancels it at the end."""
+        self.restarts.setdefault(name, 0)
         async with asyncio.TaskGroup() as group:
             task = group.create_task(self._run(name, body))
             try:

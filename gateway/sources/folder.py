@@ -12,12 +12,13 @@ import stat
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 
 from gateway.parts import Parts
 from gateway.sources.canary import Canary
-from gateway.sources.files import compare
+from gateway.sources.files import Difference, compare
 from gateway.sources.reader import Reader
 from gateway.sources.watch import WatchError, watch
 from gateway.store import Event, Store
@@ -72,6 +73,8 @@ class Folder:
         """Changes that no hint had told of."""
         self._missed = -math.inf  # when the last of them was found
         self._canary = Canary(self.tasks)
+        # Kept: where memory is short, a thread that is started may never tell that it was.
+        self._watcher, self._comparer = ThreadPoolExecutor(1, "watch"), ThreadPoolExecutor(1, "compare")
 
     @property
     def readable(self) -> bool:
@@ -97,7 +100,7 @@ class Folder:
         """Compares the whole folder with what is known, and reads what differs."""
         began = time.time_ns()
         try:
-            identity, changed, gone = await asyncio.to_thread(compare, self.tasks, self.reader.seen.copy())
+            identity, changed, gone = await self._compare()
         except OSError as error:  # no answer is no news: what is known stays
             self._complain(f"cannot read {self.tasks}: {error.strerror}")
             return
@@ -118,6 +121,10 @@ class Folder:
         self.reconciled = time.monotonic()
         self.reader.caught_up = True
         self.scanned.set()
+
+    async def _compare(self) -> Difference:
+        run = asyncio.get_running_loop().run_in_executor
+        return await run(self._comparer, compare, self.tasks, self.reader.seen.copy())
 
     async def _find(self, overdue: list[str]) -> None:
         """Reads what a hint should have told of long ago, and notes how much of it was news."""
@@ -143,6 +150,8 @@ class Folder:
                 yield
             finally:
                 self.reader.stop()
+                for thread in (self._watcher, self._comparer):
+                    thread.shutdown(wait=False, cancel_futures=True)
 
     async def _reconcile_for_ever(self) -> None:
         while True:
@@ -183,7 +192,7 @@ class Folder:
 
     async def _follow(self) -> None:
         """Takes up hints until the folder at the path is another one."""
-        async with aclosing(watch(self.tasks, self._step, self._debounce, self._moved)) as hints:
+        async with aclosing(watch(self.tasks, self._step, self._debounce, self._moved, self._watcher)) as hints:
             self.watching = True
             try:
                 async for paths in hints:

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncGenerator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
@@ -18,15 +18,17 @@ class WatchError(Exception):
     """There is no watcher here, or its limits are used up; the text says why."""
 
 
-async def watch(folder: Path, step: int, debounce: int, stop: threading.Event) -> AsyncGenerator[list[str], None]:
-    """The paths that may have changed, in batches, until `stop` is set.
+async def watch(
+    folder: Path, step: int, debounce: int, stop: threading.Event, thread: Executor
+) -> AsyncGenerator[list[str], None]:
+    """The paths that may have changed, in batches, until `stop` is set. They are waited for in `thread`.
 
     Not `watchfiles.awatch`, because its step is one for good: `step` ms while things happen cost 2 % of a core when
     nothing does. Raises FileNotFoundError where there is no folder, WatchError where it cannot be watched. It is
     watched from the first `__anext__` on.
     """
     try:
-        async with aclosing(_watch(folder, step, debounce, stop)) as hints:
+        async with aclosing(_watch(folder, step, debounce, stop, thread)) as hints:
             async for paths in hints:
                 yield paths
     except FileNotFoundError:
@@ -35,12 +37,11 @@ async def watch(folder: Path, step: int, debounce: int, stop: threading.Event) -
         raise WatchError(str(error)) from error
 
 
-async def _watch(folder: Path, step: int, debounce: int, stop: threading.Event) -> AsyncGenerator[list[str], None]:
+async def _watch(
+    folder: Path, step: int, debounce: int, stop: threading.Event, thread: Executor
+) -> AsyncGenerator[list[str], None]:
     loop, pace = asyncio.get_running_loop(), step
-    with (
-        RustNotify([str(folder)], False, False, 0, False, False) as watcher,
-        ThreadPoolExecutor(1, "watch") as thread,
-    ):
+    with RustNotify([str(folder)], False, False, 0, False, False) as watcher:
         try:
             while not stop.is_set():
                 found = await loop.run_in_executor(thread, partial(watcher.watch, debounce, pace, QUIET, stop))
@@ -48,4 +49,4 @@ async def _watch(folder: Path, step: int, debounce: int, stop: threading.Event) 
                 if isinstance(found, set):
                     yield [path for _, path in found]
         finally:
-            stop.set()  # ends the thread, too
+            stop.set()  # ends what the thread does, too
