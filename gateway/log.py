@@ -102,13 +102,17 @@ class Log(logging.Handler):
     def put(self, text: str) -> None:
         """Has a line written as it is."""
         line = text.encode("utf-8", "backslashreplace") + b"\n"
-        waiting = self._taken - self._done
-        if waiting and waiting + len(line) > MOST:
-            self._unfit += 1
-        else:
-            self._taken += len(line)
-            self._lines.put(line)
-        self._start()
+        self.acquire()
+        try:
+            waiting = self._taken - self._done
+            if waiting and waiting + len(line) > MOST:
+                self._unfit += 1
+            else:
+                self._taken += len(line)
+                self._lines.put(line)
+            self._start()
+        finally:
+            self.release()
 
     def flush(self) -> None:
         """Waits for what was logged, but not for ever."""
@@ -180,8 +184,7 @@ def set_level(level: str) -> None:
 def say(text: str) -> None:
     """A word to the person at the terminal, as it is; where the log runs, in its turn."""
     for handler in _running():
-        with handler.lock or threading.RLock():
-            handler.put(text)
+        handler.put(text)
         return
     with suppress(OSError):  # who has left is told nothing
         _stderr().write(memoryview(f"{text}\n".encode("utf-8", "backslashreplace")))
