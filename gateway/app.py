@@ -28,6 +28,7 @@ from gateway.endpoints.task import TaskEndpoint, in_path, in_query
 from gateway.engine import Engine
 from gateway.health import ready
 from gateway.limits import Refusal
+from gateway.parts import is_cancelled
 from gateway.settings import Settings
 from gateway.transports.reply import ALWAYS, BESIDE, Header, Reply, send_reply
 
@@ -48,11 +49,18 @@ class Gateway(Starlette):
 
         @asynccontextmanager
         async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-            async with AsyncExitStack() as stack:
-                for part in (engine, self._authority, upstream):
-                    if part:
-                        await stack.enter_async_context(part.running())
-                yield
+            try:
+                async with AsyncExitStack() as stack:
+                    await stack.enter_async_context(engine.running())
+                    if self._authority:
+                        await stack.enter_async_context(self._authority.running(engine.parts))
+                    if upstream:
+                        await stack.enter_async_context(upstream.running())
+                    yield
+            except BaseException:
+                if not is_cancelled():
+                    engine.parts.fail("the app has ended")
+                raise
 
         self.engine = engine
         self._authority = authority = _authority(engine)
@@ -204,7 +212,8 @@ def operators_routes(engine: Engine) -> list[BaseRoute]:
     """What operators and their tools ask."""
 
     async def alive(_request: Request) -> Response:
-        return JSONResponse({"alive": True}, headers=NO_STORE)
+        lives = not engine.parts.failure
+        return JSONResponse({"alive": lives}, 200 if lives else 503, NO_STORE)
 
     async def is_ready(_request: Request) -> Response:
         well, body = ready(engine)

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from gateway.parts import Parts
+
 log = logging.getLogger("gateway.tls")
 
 LOOKS = 1.0
@@ -27,19 +29,15 @@ class Certificate:
         self.context.set_alpn_protocols(protocols)
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        following = asyncio.create_task(self._follow())
-        try:
+    async def running(self, parts: Parts) -> AsyncIterator[None]:
+        async with parts.running("certificate", self._follow):
             yield
-        finally:
-            following.cancel()
 
     async def _follow(self) -> None:
         while True:
             await asyncio.sleep(LOOKS)
             if (signature := self._look()) == self._signature:
                 continue
-            self._signature = signature
             try:
                 _context(*self._files)  # tried elsewhere first: half a pair would break the one in use
                 self.context.load_cert_chain(*self._files)
@@ -47,6 +45,7 @@ class Certificate:
                 log.warning("the new certificate is not taken: %s", error)
             else:
                 log.info("the new certificate is in use")
+            self._signature = signature  # now: whatever else fails is tried again
 
     def _look(self) -> list[tuple[int, int]]:
         found = []

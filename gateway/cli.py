@@ -2,7 +2,6 @@
 
 import contextlib
 import socket
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from enum import StrEnum
@@ -13,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from gateway import process, workers
+from gateway import process, stdio, workers
 from gateway.demo import words
 from gateway.demo.folder import busy
 from gateway.extras import ExtraError, needs
+from gateway.log import say
 from gateway.options import Refusal, add_options, settings_of
 from gateway.reload import hold
 from gateway.settings import Settings
@@ -41,12 +41,13 @@ def serve(**given: Any) -> None:
     settings = settings_of(given)
     if "bind" not in settings.model_fields_set and (binds := passed()):
         settings = settings_of({**given, "bind": binds})
-    with _listening(settings) as sockets:
+    with process.leaving_nothing() as stack:
+        sockets = stack.enter_context(_listening(settings))
         says = f"Serving {_what(settings)} at {_urls(sockets, settings)}"
         if settings.workers > 1:
-            workers.serve(settings, sockets, says)
+            workers.serve(settings, sockets, says, stack)
         else:
-            process.serve(settings, sockets, says)
+            process.serve(settings, sockets, says, stack)
 
 
 @app.command()
@@ -60,23 +61,26 @@ def demo(
     if upstream:
         _demo_upstream(given)
         return
-    with tempfile.TemporaryDirectory(prefix="gateway-demo-") as scratch:
-        tasks = Path(scratch, "Tasks")
+    with process.leaving_nothing() as stack:
+        scratch = process.scratch(stack, "demo")
+        tasks = scratch / "Tasks"
         tasks.mkdir()
-        settings = settings_of({**given, "data_path": Path(scratch)})
-        with _listening(settings) as sockets:
-            process.serve(settings, sockets, words.of_folder(_urls(sockets, settings).split()[0]), partial(busy, tasks))
+        settings = settings_of({**given, "data_path": scratch})
+        sockets = stack.enter_context(_listening(settings))
+        says = words.of_folder(_urls(sockets, settings).split()[0])
+        process.serve(settings, sockets, says, stack, {"demo": partial(busy, tasks)})
 
 
 def _demo_upstream(given: dict[str, Any]) -> None:
     from gateway.demo import memory  # noqa: PLC0415 - its HTTP server takes long to load, and most need none
 
-    with socket.create_server(("127.0.0.1", 0)) as backend:
+    with process.leaving_nothing() as stack, socket.create_server(("127.0.0.1", 0)) as backend:
         behind = f"http://127.0.0.1:{backend.getsockname()[1]}"
         settings = settings_of({**given, "upstream": behind})
-        with _listening(settings) as sockets:
-            url = _urls(sockets, settings).split()[0]
-            process.serve(settings, sockets, words.of_upstream(url, behind), partial(memory.busy, backend, url))
+        sockets = stack.enter_context(_listening(settings))
+        url = _urls(sockets, settings).split()[0]
+        demo = partial(memory.busy, backend, url)
+        process.serve(settings, sockets, words.of_upstream(url, behind), stack, {"demo": demo})
 
 
 _WATCH = (
@@ -144,7 +148,7 @@ def token(
         raise Refusal(f"token {error}") from None
     except (OSError, ValueError) as error:  # KeyFileError is one
         raise Refusal(f"--key {key}: {getattr(error, 'strerror', None) or error}") from None
-    typer.echo(made)
+    stdio.tell(made)
 
 
 @app.command("check")
@@ -161,12 +165,14 @@ def check_folder(
         for finding in check(tasks):
             levels.append(finding.level)
             said = msgspec.json.encode(finding._asdict()).decode() if as_json else f"{finding.file}: {finding.text}"
-            typer.echo(said if as_json else f"{finding.level}: {said}")
+            stdio.tell(said if as_json else f"{finding.level}: {said}")
+    except stdio.OutputError:
+        raise
     except OSError as error:
         raise Refusal(f"{tasks}: {error.strerror}") from None
     if not as_json:
         errors = levels.count("error")
-        process.say(f"{tasks}: {errors} errors, {len(levels) - errors} warnings")
+        say(f"{tasks}: {errors} errors, {len(levels) - errors} warnings")
     raise typer.Exit(int("error" in levels))
 
 
@@ -206,16 +212,19 @@ def bench(
     )
     process.raise_descriptor_limit()
     try:
-        with Progress(console=Console(stderr=True), transient=True) as bar:
+        at = Console(stderr=True)
+        with Progress(console=at, transient=True, disable=not at.is_terminal) as bar:
             running = bar.add_task(f"{subscribers} subscribers, {rate:g} writes a second", total=seconds)
             figures = measure(load, lambda done: bar.update(running, completed=done))
     except BenchError as error:
-        process.say(f"gateway: {error}")
+        say(f"gateway: {error}")
         raise typer.Exit(1) from None
-    if as_json:
-        Console().print_json(data={**asdict(load), **figures})
-    else:
-        Console().print(_table(figures))
+    with (console := Console()).capture() as shown:
+        if as_json:
+            console.print_json(data={**asdict(load), **figures})
+        else:
+            console.print(_table(figures))
+    stdio.tell(shown.get().rstrip("\n"))
 
 
 def _table(figures: dict[str, Any]) -> "Table":
@@ -273,4 +282,6 @@ add_options(demo, "data_path", "workers", "upstream", "auth_secret", "auth_folde
 
 
 def main() -> None:
-    app(prog_name="gateway")
+    stdio.fill()
+    with stdio.ended():
+        app(prog_name="gateway")

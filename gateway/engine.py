@@ -13,6 +13,7 @@ from gateway.cache import Cache
 from gateway.hub import Hub
 from gateway.limits import Limits
 from gateway.outlets import Bell
+from gateway.parts import Parts
 from gateway.settings import Settings
 from gateway.slices import REST, SLICE, Slice
 from gateway.sources.answers import AnswerError
@@ -50,6 +51,7 @@ class Engine:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.parts = Parts()
         self.store = Store(limit=settings.recent_tasks, max_bytes=settings.recent_bytes, copied=settings.copies)
         self.hub = Hub(
             self.store,
@@ -162,16 +164,15 @@ class Engine:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        async with asyncio.TaskGroup() as group, AsyncExitStack() as parts:
+        async with AsyncExitStack() as stack:
             for part in (self.folder, self.backend, self.edge, self.publisher):
                 if part:
-                    await parts.enter_async_context(part.running())
-            beating = group.create_task(self._beat())
+                    await stack.enter_async_context(part.running(self.parts))
+            await stack.enter_async_context(self.parts.running("beat", self._beat))
             try:
                 yield
             finally:
                 self.hub.close()
-                beating.cancel()
 
     async def _beat(self) -> None:
         clock = asyncio.get_running_loop().time

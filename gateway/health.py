@@ -4,6 +4,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from gateway.engine import Engine
+from gateway.parts import Parts
 from gateway.settings import Settings
 from gateway.sources.folder import Folder
 
@@ -26,8 +27,14 @@ def checks(engine: Engine) -> Checks:
         **(_backend(engine.backend) if engine.backend else {}),
         **({"source": (not engine.replica.stale, engine.replica.trouble or "up to date")} if engine.replica else {}),
         **(_publisher(engine.publisher) if engine.publisher else {}),
+        "parts": _parts(engine.parts),
         "loop": (late < STALLED, f"{max(late, 0):.3f} s late"),
     }
+
+
+def _parts(parts: Parts) -> tuple[bool, str]:
+    down = ", ".join(f"{name} ({kind})" for name, kind in parts.down.items())
+    return not (down or parts.failure), f"failed, started again: {down}" if down else parts.failure or "all run"
 
 
 def _folder(folder: Folder, settings: Settings) -> Checks:

@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from gateway.engine import Engine
 from gateway.health import checks
+from gateway.log import dropped
 from gateway.sources.folder import Folder
 from gateway.sources.replica import Replica
 
@@ -48,6 +49,11 @@ class EngineCollector(Collector):
             ("expired", "Subscriptions closed because they took nothing", hub.expired),
         ):
             yield CounterMetricFamily(f"gateway_{name}", help, value=value)
+        restarts = self._engine.parts.restarts.items()
+        yield _labelled(
+            CounterMetricFamily, "part_restarts", "Parts started again after they failed", ["part"], restarts
+        )
+        yield CounterMetricFamily("gateway_log_dropped", "Lines of the log that were not written", value=dropped())
         yield GaugeMetricFamily("gateway_tasks", "Tasks held in memory", value=len(store))
         yield GaugeMetricFamily("gateway_loop_lag_seconds", "By how much the loop was late", value=self._engine.lag)
         if self._engine.folder:

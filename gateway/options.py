@@ -9,8 +9,8 @@ import typer
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from gateway import process
 from gateway.complaints import sentence_of
+from gateway.log import say
 from gateway.settings import Settings
 
 
@@ -18,7 +18,7 @@ class Refusal(typer.Exit):
     """Ends the command with one sentence and exit status 2."""
 
     def __init__(self, sentence: str) -> None:
-        process.say(f"gateway: {sentence}")
+        say(f"gateway: {sentence}")
         super().__init__(2)
 
 

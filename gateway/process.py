@@ -1,57 +1,76 @@
-"""A process that serves, and its log."""
+"""A process that serves, and how it ends."""
 
 import asyncio
 import contextlib
 import gc
 import logging
+import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Sequence
-from datetime import UTC, datetime
-from typing import Any
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from types import FrameType
 
-import msgspec
-
+from gateway import log
 from gateway.app import create_app
+from gateway.parts import Body
 from gateway.reload import Reload
 from gateway.server import Server
 from gateway.settings import Settings
 from gateway.supervisor import Supervisor
 
-Beside = Callable[[], Coroutine[Any, Any, None]]
-"""What is to run in the same loop as long as the server does."""
+Beside = Mapping[str, Body]
+"""What is to run in the same loop as long as the server does, by its name."""
 
 
-class JsonFormatter(logging.Formatter):
-    """A log record as a JSON object on one line."""
+@contextmanager
+def leaving_nothing() -> Iterator[ExitStack]:
+    """What is entered into this is left however the process ends by a signal: before its server hears of signals, by
+    it, or at once.
+    """
+    with ExitStack() as stack:
 
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(line).decode()
+        def end(_signal: int, _frame: FrameType | None) -> None:
+            leave(stack)
 
-
-def say(text: str) -> None:
-    """A word to the person at the terminal, as it is."""
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, end)
+        yield stack
 
 
-def serve(settings: Settings, sockets: list[socket.socket], says: str, beside: Beside | None = None) -> None:
-    """Serves in this process until a signal ends it; says so once it listens."""
+def leave(stack: ExitStack) -> None:
+    """Ends the process at once, as a signal's handler may: the loop may stand still."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        stack.close()
+        logging.shutdown()
+    finally:
+        os._exit(0)
+
+
+def scratch(stack: ExitStack, name: str) -> Path:
+    """A folder that is there until the process ends."""
+    return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"gateway-{name}-", ignore_cleanup_errors=True)))
+
+
+def serve(
+    settings: Settings, sockets: list[socket.socket], says: str, stack: ExitStack, beside: Beside | None = None
+) -> None:
+    """Serves in this process until a signal ends it; says so once it listens. `stack` holds what is to be left.
+
+    Raises SystemExit where something else ends it.
+    """
     prepare(settings)
     supervisor = Supervisor()
 
     def listens() -> None:
         settle()
-        say(says)
+        log.say(says)
         supervisor.ready(says)
 
     reload = Reload(  # first, since the signal ends a process that does not know it
@@ -61,29 +80,31 @@ def serve(settings: Settings, sockets: list[socket.socket], says: str, beside: B
         take=lambda found: take(server, found),
         end=lambda: server.handle_exit(signal.SIGTERM, None),
     )
-    server = Server(create_app(settings), settings, listens, supervisor.stopping)
-    run(server, sockets, *([beside] if beside else []), supervisor.watch, reload.on_hangup)
+    if settings.asks and not settings.auth_folder:
+        settings = settings.model_copy(update={"auth_folder": scratch(stack, "auth")})
+    server = Server(create_app(settings), settings, listens, supervisor.stopping, partial(leave, stack))
+    run(server, sockets, {**(beside or {}), "watchdog": supervisor.watch, "reload": reload.on_hangup})
 
 
 def take(server: Server, settings: Settings) -> None:
     """Goes on with these settings."""
-    set_log_level(settings)
+    log.set_level(settings.log_level)
     server.take(settings)
 
 
-def run(server: Server, sockets: list[socket.socket], *beside: Beside) -> None:
-    """Serves until the server ends, with what is to run beside it."""
+def run(server: Server, sockets: list[socket.socket], beside: Beside) -> None:
+    """Serves until the server ends, with what is to run beside it. Raises SystemExit where it failed."""
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(server, sockets, beside))
+    if server.failed:
+        raise SystemExit(1)
 
 
-async def _serve(server: Server, sockets: list[socket.socket], beside: Sequence[Beside]) -> None:
-    tasks = [asyncio.create_task(one()) for one in beside]
-    await server.serve(sockets)
-    for task in tasks:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+async def _serve(server: Server, sockets: list[socket.socket], beside: Beside) -> None:
+    async with AsyncExitStack() as stack:
+        for name, body in beside.items():
+            await stack.enter_async_context(server.parts.running(name, body))
+        await server.serve(sockets)
 
 
 def settle() -> None:
@@ -92,37 +113,10 @@ def settle() -> None:
     gc.freeze()
 
 
-NOISY = {"watchfiles": logging.WARNING, "uvicorn.error": logging.ERROR, "sse_starlette": logging.WARNING}
-"""uvicorn warns of each request that is not HTTP: a port scan would fill the disk."""
-
-
 def prepare(settings: Settings) -> None:
     """What a process needs before it serves: its log, and room for connections."""
-    handler = _for_machines() if settings.log_format == "json" else _for_people()
-    logging.basicConfig(handlers=[handler])
-    set_log_level(settings)
+    log.start(settings.log_format, settings.log_level)
     raise_descriptor_limit()
-
-
-def set_log_level(settings: Settings) -> None:
-    logging.getLogger().setLevel(settings.log_level.upper())
-    for noisy, least in NOISY.items():
-        logging.getLogger(noisy).setLevel(max(least, logging.getLogger().level))
-
-
-def _for_machines() -> logging.Handler:
-    handler = logging.StreamHandler()
-    handler.setFormatter(JsonFormatter())
-    return handler
-
-
-def _for_people() -> logging.Handler:
-    from rich.console import Console  # noqa: PLC0415 - most commands log nothing
-    from rich.logging import RichHandler  # noqa: PLC0415
-
-    handler = RichHandler(console=Console(stderr=True, highlight=False))
-    handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
-    return handler
 
 
 def raise_descriptor_limit() -> None:

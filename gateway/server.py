@@ -16,6 +16,7 @@ from uvicorn.server import HANDLED_SIGNALS
 from gateway.app import Gateway
 from gateway.certificate import Certificate
 from gateway.handover import HttpProtocol, WebSocketProtocol
+from gateway.parts import Parts
 from gateway.settings import Settings
 from gateway.sockets import BACKLOG, prepare
 
@@ -26,7 +27,7 @@ class Server(uvicorn.Server):
     """Serves the app on sockets that are bound already.
 
     uvicorn waits for open responses before it shuts the app down, and tells streams nothing: they are ended here
-    first. A signal ends it with exit status 0, a second one at once.
+    first. A signal ends it, a second one calls `at_once`; so does that the app has failed, which `failed` tells then.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Server(uvicorn.Server):
         settings: Settings,
         on_start: Callable[[], None] | None = None,
         on_stop: Callable[[], None] | None = None,
+        at_once: Callable[[], None] = lambda: os._exit(0),
     ) -> None:
         self._http: Any = _http(settings)  # a class of its own: its attributes are this server's
         self._ws: Any = type("WebSocket", (WebSocketProtocol,), {})
@@ -57,13 +59,22 @@ class Server(uvicorn.Server):
         self.ending_signals: tuple[int, ...] = HANDLED_SIGNALS
         self._app = app
         self._sockets: list[socket.socket] = []
-        self._on_start, self._on_stop = on_start, on_stop
+        self._on_start, self._on_stop, self._at_once = on_start, on_stop, at_once
         self._certificate: Certificate | None = None
         if settings.tls_cert:
             protocols = ("h2", "http/1.1") if settings.http2 else ("http/1.1",)
             self._certificate = Certificate(settings.tls_cert, settings.tls_key, protocols)
 
         self._limit(settings)
+
+    @property
+    def parts(self) -> Parts:
+        """Those of this process."""
+        return self._app.engine.parts
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.parts.failure)
 
     def take(self, settings: Settings) -> None:
         """Goes on with these settings: at once where that can be, at connections with those that come."""
@@ -81,7 +92,7 @@ class Server(uvicorn.Server):
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         self._sockets = sockets or []
-        async with self._certificate.running() if self._certificate else nullcontext():
+        async with self._certificate.running(self.parts) if self._certificate else nullcontext():
             await super().serve(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -90,6 +101,13 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if self._on_start:
             self._on_start()
+
+    async def main_loop(self) -> None:
+        async with self.parts.running("server", super().main_loop) as looping:
+            await looping
+
+    async def on_tick(self, counter: int) -> bool:
+        return await super().on_tick(counter) or self.failed
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         if self._on_stop:
@@ -113,7 +131,7 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:
-            os._exit(0)  # there is nothing to save: the folder has it all
+            self._at_once()  # there is nothing to save: the folder has it all
         self.should_exit = True
 
 

@@ -1,46 +1,51 @@
 """Several processes on the same sockets, and their parent, who speaks for all."""
 
-import asyncio
 import contextlib
 import logging
+import math
 import multiprocessing
 import signal
 import socket
-import tempfile
-import threading
 import time
-from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
 
-from gateway.app import create_app
-from gateway.process import prepare, run, say, set_log_level, settle, take
+from gateway.log import say, set_level
+from gateway.parts import WELL, pause
+from gateway.process import prepare, scratch
 from gateway.reload import POSSIBLE, Reload, release
-from gateway.server import Server
 from gateway.settings import Settings
 from gateway.supervisor import Supervisor
+from gateway.worker import work
 
 log = logging.getLogger("gateway.process")
 
-RESTART = 1.0
-"""Seconds until a worker that died is replaced."""
+SECONDS = 1.0
+"""For which a worker is waited for that is about to end, or that was told twice to."""
 
 
-def serve(settings: Settings, sockets: list[socket.socket], says: str) -> None:
-    """Serves in `settings.workers` processes, and replaces those that die, until a signal ends them all."""
+def serve(settings: Settings, sockets: list[socket.socket], says: str, stack: ExitStack) -> None:
+    """Serves in `settings.workers` processes, and replaces those that die, until a signal ends them all. `stack` holds
+    what is to be left.
+
+    Raises SystemExit where none of them can serve at all.
+    """
     prepare(settings)
-    with tempfile.TemporaryDirectory(prefix="gateway-auth-") as shared:
-        Workers(settings, sockets, says, Path(shared)).run()
+    workers = Workers(settings, sockets, says, scratch(stack, "auth"))
+    workers.run()
+    if workers.failed:
+        raise SystemExit(1)
 
 
 @dataclass
 class Worker:
     process: BaseProcess
     pipe: Connection
+    started: float
     heard: float
     serves: bool = False
     told: bool = False
@@ -57,7 +62,11 @@ class Workers:
         self._reload = Reload(settings, self._supervisor, says, take=self._take, end=self._end)
         self._wakes, self._waker = socket.socketpair()
         self._ready = self._stopping = self._hung_up = False
+        self._served = False
         self._next_start = self._next_sign = 0.0
+        self._failures = 0  # in a row
+        self._patient_until = math.inf
+        self.failed = False
 
     def run(self) -> None:
         for end in (self._wakes, self._waker):
@@ -77,14 +86,25 @@ class Workers:
             for source in wait([*pipes, *ends, self._wakes], self._patience()):
                 if worker := pipes.get(source):  # type: ignore[call-overload]
                     self._hear(worker)
-            with contextlib.suppress(BlockingIOError):
-                self._wakes.recv(4_096)
+            self._drain()
             self._bury()
             self._obey()
             self._speak()
         self._end()  # also what was started while the signal came
-        for worker in self._workers:
-            worker.process.join()
+        self._wait()
+
+    def _wait(self) -> None:
+        """Until all have ended. Who was told twice and does not is killed: its loop may stand still."""
+        while there := [worker.process for worker in self._workers if worker.process.is_alive()]:
+            wait([*[process.sentinel for process in there], self._wakes], SECONDS)
+            self._drain()
+            if time.monotonic() > self._patient_until:
+                for process in there:
+                    process.kill()
+
+    def _drain(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._wakes.recv(4_096)
 
     def _hang_up(self, _signal: int, _frame: FrameType | None) -> None:
         self._hung_up = True
@@ -95,7 +115,7 @@ class Workers:
             self._reload.hang_up()
 
     def _take(self, settings: Settings) -> None:
-        set_log_level(settings)
+        set_level(settings.log_level)
         self._settings = settings
         for worker in self._workers:
             with contextlib.suppress(OSError):  # it ends, and the next one starts with them
@@ -105,6 +125,7 @@ class Workers:
         if self._stopping:  # a second one is meant
             for worker in self._workers:
                 worker.told = False
+            self._patient_until = min(self._patient_until, time.monotonic() + SECONDS)
         self._end()
 
     def _end(self) -> None:
@@ -121,29 +142,57 @@ class Workers:
         while len(self._workers) < self._settings.workers and time.monotonic() >= self._next_start:
             if self._stopping:
                 return
-            ours, theirs = self._context.Pipe()
-            settings = self._settings.model_copy(update={"auth_folder": self._shared})
-            process = self._context.Process(target=_work, args=(settings, self._sockets, theirs, self._supervisor.beat))
-            self._workers.append(Worker(process, ours, time.monotonic()))
+            try:
+                self._start()
+            except OSError as error:  # no memory, no descriptor, no process is to be had now
+                self._fails(f"a worker cannot be started: {error.strerror}")
+
+    def _start(self) -> None:
+        ours, theirs = self._context.Pipe()
+        settings = self._settings.model_copy(update={"auth_folder": self._shared})
+        process = self._context.Process(target=work, args=(settings, self._sockets, theirs, self._supervisor.beat))
+        now = time.monotonic()
+        worker = Worker(process, ours, now, now)
+        self._workers.append(worker)  # before: a signal that comes meanwhile is for it, too
+        try:
             process.start()
+        except OSError:
+            self._workers.remove(worker)
+            ours.close()
+            raise
+        finally:
             theirs.close()
 
     def _hear(self, worker: Worker) -> None:
         try:
             worker.pipe.recv_bytes()
         except (EOFError, OSError):
-            worker.process.join(RESTART)  # it is about to end
+            worker.process.join(SECONDS)  # it is about to end
             return
         worker.heard, worker.serves = time.monotonic(), True
+        self._served = True
 
     def _bury(self) -> None:
         for worker in [worker for worker in self._workers if not worker.process.is_alive()]:
             self._workers.remove(worker)
             worker.pipe.close()
-            if not self._stopping:
-                code = worker.process.exitcode
-                log.error("worker %s ended with exit status %s: starting another", worker.process.pid, code)
-                self._next_start = time.monotonic() + RESTART
+            if self._stopping:
+                continue
+            if time.monotonic() - worker.started > WELL:
+                self._failures = 0
+            self._fails(f"worker {worker.process.pid} ended with exit status {worker.process.exitcode}")
+
+    def _fails(self, trouble: str) -> None:
+        """Another one is started after a while. Where none has ever served there is no use in that."""
+        if not self._served:
+            log.critical("%s: the process ends", trouble)
+            self.failed = True
+            self._end()
+            return
+        if not self._failures:  # else it has been said
+            log.error("%s: starting another", trouble)
+        self._next_start = time.monotonic() + pause(self._failures)
+        self._failures += 1
 
     def _speak(self) -> None:
         """Says what a service manager waits for. Nothing of life where one worker has not shown any."""
@@ -161,45 +210,3 @@ class Workers:
         due = [self._next_start] if len(self._workers) < self._settings.workers else []
         due += [self._next_sign] if self._supervisor.beat else []
         return max(0.01, min(due) - now) if due else None
-
-
-def _work(settings: Settings, sockets: list[socket.socket], pipe: Connection, beat: float | None) -> None:
-    """A worker's life. It ends with its parent, however that ended."""
-    prepare(settings)
-
-    def lives() -> None:
-        with contextlib.suppress(OSError):  # its parent has gone, and it follows
-            pipe.send_bytes(b".")
-
-    def listens() -> None:
-        settle()
-        lives()
-
-    server = Server(create_app(settings), settings, listens)
-    server.ending_signals = (signal.SIGTERM,)  # Ctrl-C reaches all at once: the parent passes it on
-    for number in (signal.SIGINT, *([signal.SIGHUP] if POSSIBLE else [])):
-        signal.signal(number, signal.SIG_IGN)
-    run(server, sockets, partial(_beat, server, lives, beat), partial(_follow, server, pipe))
-
-
-async def _follow(server: Server, pipe: Connection) -> None:
-    """Takes up the settings that the parent passes on, and ends with it."""
-    call = asyncio.get_running_loop().call_soon_threadsafe
-    parent = multiprocessing.parent_process()
-    assert parent
-
-    def listen() -> None:
-        with contextlib.suppress(EOFError, OSError, RuntimeError):  # the parent has gone, or the loop
-            while pipe in wait([pipe, parent.sentinel]):
-                call(take, server, pipe.recv())
-        server.should_exit = True
-
-    threading.Thread(target=listen, daemon=True).start()
-
-
-async def _beat(server: Server, lives: Callable[[], None], seconds: float | None) -> None:
-    """Signs of life, half as far apart as the parent's own."""
-    while seconds:
-        await asyncio.sleep(seconds / 2)
-        if server.started:
-            lives()

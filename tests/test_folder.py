@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from gateway.parts import Parts
 from gateway.sources.files import Signature, compare
 from gateway.sources.folder import Folder
 from gateway.store import Event, Kind, Store
@@ -42,7 +43,7 @@ class Source:
 @asynccontextmanager
 async def running(data: Path, **options: Any) -> AsyncIterator[Source]:
     source = Source(data, **options)
-    async with source.folder.running():
+    async with source.folder.running(Parts()):
         await source.folder.scanned.wait()
         yield source
 

@@ -30,7 +30,7 @@ def test_alive_and_ready(start: Callable[..., Gateway]) -> None:
     until(lambda: one.get("/readyz").status_code == 200)
     body = one.get("/readyz").json()
     assert body["ready"] is True
-    assert set(body["checks"]) == {"folder", "watcher", "reconciliation", "loop"}
+    assert set(body["checks"]) == {"folder", "watcher", "reconciliation", "parts", "loop"}
     assert str(one.data) not in json.dumps(body)
     assert one.get("/readyz").headers["cache-control"] == "no-store"
 

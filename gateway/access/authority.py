@@ -25,6 +25,7 @@ from gateway.access.tickets import Tickets
 from gateway.access.tokens import TokenError, Tokens, UnknownKeyError, fingerprint
 from gateway.description.urls import DOCUMENTS
 from gateway.limits import Refusal, peer_of
+from gateway.parts import Parts
 from gateway.settings import Settings
 
 log = logging.getLogger("gateway.access")
@@ -60,13 +61,13 @@ class Authority:
         self._revocations.look_at(settings.auth_revoked)
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    async def running(self, parts: Parts) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             folder = self._folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gateway-auth-")))
             self.tickets = Tickets(folder)
             if self._jwks:
-                await stack.enter_async_context(self._jwks.running())
-            await stack.enter_async_context(self._revocations.running())
+                await stack.enter_async_context(self._jwks.running(parts))
+            await stack.enter_async_context(self._revocations.running(parts))
             yield
 
     def take_secrets(self, scope: Scope) -> None:

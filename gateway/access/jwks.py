@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import httpx
 
 from gateway.access.keys import Key, KeyFileError, from_jwks
+from gateway.parts import Parts
 
 log = logging.getLogger("gateway.access")
 
@@ -33,12 +34,9 @@ class Jwks:
         return self._keys
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        looking = asyncio.create_task(self._look_for_ever())
-        try:
+    async def running(self, parts: Parts) -> AsyncIterator[None]:
+        async with parts.running("keys", self._look_for_ever):
             yield
-        finally:
-            looking.cancel()
 
     async def _look_for_ever(self) -> None:
         while True:

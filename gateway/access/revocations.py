@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from gateway.parts import Parts
+
 log = logging.getLogger("gateway.access")
 
 LOOKS = 0.25
@@ -51,12 +53,9 @@ class Revocations:
         self._changed(self.revoked)
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        looking = asyncio.create_task(self._look_for_ever())
-        try:
+    async def running(self, parts: Parts) -> AsyncIterator[None]:
+        async with parts.running("revocations", self._look_for_ever):
             yield
-        finally:
-            looking.cancel()
 
     async def _look_for_ever(self) -> None:
         while True:

@@ -11,6 +11,7 @@ import msgspec
 from gateway.broker.connection import TROUBLE, BackOff, Connection, reason_of
 from gateway.broker.keys import Keys, floor_at, offset_of
 from gateway.broker.term import scan
+from gateway.parts import Parts, kind_of
 from gateway.records import read
 from gateway.sources.replica import Change, Replica
 
@@ -53,13 +54,18 @@ class Edge:
         self.connects = 0
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        async with self._redis.open(), self._replica.running(), asyncio.TaskGroup() as group:
-            reading = group.create_task(self._read_for_ever())
-            try:
-                yield
-            finally:
-                reading.cancel()
+    async def running(self, parts: Parts) -> AsyncIterator[None]:
+        async with self._redis.open(), self._replica.running(parts), parts.running("edge", self._read_anew):
+            yield
+
+    async def _read_anew(self) -> None:
+        """Reads from a whole state on: what was read before may not have been taken."""
+        self._last = b""
+        try:
+            await self._read_for_ever()
+        except Exception as error:
+            self._replica.lost(f"is not read for now ({kind_of(error)})")
+            raise
 
     async def _read_for_ever(self) -> None:
         back_off = BackOff()

@@ -17,6 +17,7 @@ from gateway.broker.keys import Keys
 from gateway.broker.term import LEASE, Bounds, Held, OverError, Term
 from gateway.hub import Hub
 from gateway.outlets import Pipe
+from gateway.parts import Parts
 from gateway.records import Record, encode
 from gateway.store import Kind
 from gateway.subscription import Subscription
@@ -80,14 +81,12 @@ class Publisher:
         """What the broker held when this gateway last looked."""
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        async with self._redis.open(), asyncio.TaskGroup() as group:
-            publishing = group.create_task(self._publish())
+    async def running(self, parts: Parts) -> AsyncIterator[None]:
+        async with self._redis.open(), parts.running("publisher", self._publish) as publishing:
             try:
                 yield
             finally:
                 await asyncio.wait([publishing], timeout=LAST_WORDS)  # the hub has closed: it ends by itself
-                publishing.cancel()
 
     async def _publish(self) -> None:
         """Term after term, until the hub closes."""

@@ -52,7 +52,7 @@ class MemoryBackend:
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         try:
-            await web.SockSite(runner, listening).start()
+            await web.SockSite(runner, listening.dup()).start()  # it is closed
             await asyncio.Event().wait()
         finally:
             await runner.cleanup()

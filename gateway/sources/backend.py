@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 
+from gateway.parts import Parts
 from gateway.sources.answers import AnswerError, pending
 from gateway.sources.asking import Asking
 from gateway.sources.poller import Poller
@@ -76,8 +77,8 @@ class Backend:
         self._late = LATE * max(interval, 1)
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        async with self.asking.running(), self.pollers.running():
+    async def running(self, parts: Parts) -> AsyncIterator[None]:
+        async with self.asking.running(), self.pollers.running(parts):
             yield
 
     @property

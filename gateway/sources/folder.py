@@ -12,13 +12,15 @@ import stat
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 
+from gateway.parts import Parts
 from gateway.sources.canary import Canary
-from gateway.sources.files import compare
+from gateway.sources.files import Difference, compare
 from gateway.sources.reader import Reader
-from gateway.sources.watch import watch
+from gateway.sources.watch import WatchError, watch
 from gateway.store import Event, Store
 from gateway.tasks import is_id
 
@@ -72,6 +74,8 @@ class Folder:
         """Changes that no hint had told of."""
         self._missed = -math.inf  # when the last of them was found
         self._canary = Canary(self.tasks)
+        # Kept: where memory is short, a thread that is started may never tell that it was.
+        self._watcher, self._comparer = ThreadPoolExecutor(1, "watch"), ThreadPoolExecutor(1, "compare")
 
     @property
     def readable(self) -> bool:
@@ -110,7 +114,7 @@ class Folder:
         """Compares the whole folder with what is known, and reads what differs."""
         began = time.time_ns()
         try:
-            identity, changed, gone = await asyncio.to_thread(compare, self.tasks, self.reader.seen.copy())
+            identity, changed, gone = await self._compare()
         except OSError as error:  # no answer is no news: what is known stays
             self._complain(f"cannot read {self.tasks}: {error.strerror}")
             return
@@ -132,6 +136,10 @@ class Folder:
         self.reader.caught_up = True
         self.scanned.set()
 
+    async def _compare(self) -> Difference:
+        run = asyncio.get_running_loop().run_in_executor
+        return await run(self._comparer, compare, self.tasks, self.reader.seen.copy())
+
     async def _find(self, overdue: list[str]) -> None:
         """Reads what a hint should have told of long ago, and notes how much of it was news."""
         before = self._store.head
@@ -150,15 +158,14 @@ class Folder:
     # Over time
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._reconcile_for_ever()), group.create_task(self._watch())]
+    async def running(self, parts: Parts) -> AsyncIterator[None]:
+        async with parts.running("comparison", self._reconcile_for_ever), parts.running("watch", self._watch):
             try:
                 yield
             finally:
-                for task in tasks:
-                    task.cancel()
                 self.reader.stop()
+                for thread in (self._watcher, self._comparer):
+                    thread.shutdown(wait=False, cancel_futures=True)
 
     async def _reconcile_for_ever(self) -> None:
         while True:
@@ -166,7 +173,11 @@ class Folder:
                 async with asyncio.timeout(self._poll if self._blind() else self._period):
                     await self._kick.wait()
             self._kick.clear()
-            await self.reconcile()
+            try:
+                await self.reconcile()
+            except Exception:
+                self._kick.set()  # it is still to be done
+                raise
             if self.watching:
                 self._canary.sing()
 
@@ -188,17 +199,20 @@ class Folder:
                 await self._follow()
             except FileNotFoundError:
                 continue
-            except (OSError, RuntimeError) as error:  # no inotify here, or its limits are used up
+            except WatchError as error:
                 self.watching = False
                 log.warning("cannot watch %s (%s): looking every %g s instead", self.tasks, error, self._poll)
                 await asyncio.sleep(REWATCH)
 
     async def _follow(self) -> None:
         """Takes up hints until the folder at the path is another one."""
-        async with aclosing(watch(self.tasks, self._step, self._debounce, self._moved)) as hints:
+        async with aclosing(watch(self.tasks, self._step, self._debounce, self._moved, self._watcher)) as hints:
             self.watching = True
-            async for paths in hints:
-                await self._take_up(paths)
+            try:
+                async for paths in hints:
+                    await self._take_up(paths)
+            finally:
+                self.watching = False
 
     async def _take_up(self, paths: list[str]) -> None:
         self._canary.listen(paths)

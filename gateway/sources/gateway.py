@@ -9,6 +9,7 @@ from gateway.client.changes import Lost, Reset
 from gateway.client.errors import RefusedError
 from gateway.client.following import follow
 from gateway.client.remote import Remote
+from gateway.parts import Parts, kind_of
 from gateway.records import Line, read_line
 from gateway.sources.replica import Change, Replica
 
@@ -27,13 +28,18 @@ class GatewaySource:
         self._whole: list[Change] | None = None  # the snapshot that is under way
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        async with self._replica.running(), asyncio.TaskGroup() as group:
-            following = group.create_task(self._follow_for_ever())
-            try:
-                yield
-            finally:
-                following.cancel()
+    async def running(self, parts: Parts) -> AsyncIterator[None]:
+        async with self._replica.running(parts), parts.running("source", self._follow_anew):
+            yield
+
+    async def _follow_anew(self) -> None:
+        """Follows from a whole state on: what was read before may not have been taken."""
+        self._whole = None
+        try:
+            await self._follow_for_ever()
+        except Exception as error:
+            self._replica.lost(f"is not followed for now ({kind_of(error)})")
+            raise
 
     async def _follow_for_ever(self) -> None:
         while True:

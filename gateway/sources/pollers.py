@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
 from typing import Protocol
 
+from gateway.parts import Parts
 from gateway.sources.asking import Asking
 from gateway.sources.places import Absent, Names, Places
 from gateway.sources.poller import Poller
@@ -59,13 +60,16 @@ class Pollers:
         return len(self._tasks)
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        async with asyncio.TaskGroup() as self._group:
-            own = [self._group.create_task(self._tend()), self._group.create_task(self._take_up())]
+    async def running(self, parts: Parts) -> AsyncIterator[None]:
+        async with (
+            asyncio.TaskGroup() as self._group,
+            parts.running("backend", self._tend),
+            parts.running("subscriptions", self._take_up),
+        ):
             try:
                 yield
             finally:
-                for task in (*own, *self._tasks):
+                for task in self._tasks:
                     task.cancel()
 
     @property

@@ -12,6 +12,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from gateway.hub import Hub
+from gateway.parts import Parts
 from gateway.records import Record
 from gateway.sources.answers import AnswerError
 from gateway.store import Event, Kind, Store
@@ -50,18 +51,14 @@ class Replica:
         self.snapshots = 0
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        async with asyncio.TaskGroup() as group:
-            tending = group.create_task(self._tend())
-            try:
-                yield
-            finally:
-                tending.cancel()
+    async def running(self, parts: Parts) -> AsyncIterator[None]:
+        async with parts.running("replica", self._tend):
+            yield
 
     async def _tend(self) -> None:
         while True:
-            await asyncio.sleep(TEND)
             self._store.prune(int((time.time() - self._recent) * 1000))
+            await asyncio.sleep(TEND)
 
     @property
     def stale(self) -> bool:

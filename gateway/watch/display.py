@@ -1,10 +1,7 @@
 """How it is shown: bars at a terminal, lines elsewhere, or the stream's own JSON."""
 
-import contextlib
-import errno
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from rich.console import Console, Group
@@ -13,6 +10,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from gateway.log import say
+from gateway.stdio import tell, written
 from gateway.watch.estimate import Estimate, rate_text, time_text
 from gateway.watch.stream import News, State
 
@@ -22,18 +21,6 @@ STYLES = {"completed": "green", "error": "bold red", "invalid": "red", "unknown"
 def inert(text: str) -> str:
     """Text from elsewhere, made harmless for a terminal: no escapes, no line breaks, no turning of the direction."""
     return "".join(c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
-@contextlib.contextmanager
-def _to_stdout() -> Iterator[None]:
-    """Flushes what is written. Raises BrokenPipeError when its reader has left, also on Windows."""
-    try:
-        yield
-        sys.stdout.flush()
-    except OSError as error:
-        if error.errno == errno.EINVAL:
-            raise BrokenPipeError from error
-        raise
 
 
 class Display:
@@ -86,8 +73,7 @@ class Display:
 
     def say(self, text: str) -> None:
         """A word on stderr."""
-        sys.stderr.write(f"{inert(text)}\n")
-        sys.stderr.flush()
+        say(inert(text))
 
 
 class Json(Display):
@@ -95,8 +81,9 @@ class Json(Display):
 
     def news(self, news: News) -> None:
         if news.line:
-            with _to_stdout():
+            with written():
                 sys.stdout.buffer.write(news.line + b"\n")
+                sys.stdout.flush()
 
     def left(self, id: str, why: str) -> None:
         if why == "unknown":
@@ -128,8 +115,7 @@ class Lines(Display):
         self._last.pop(id, None)
 
     def output(self, text: str) -> None:
-        with _to_stdout():
-            sys.stdout.write(f"{inert(text)}\n")
+        tell(inert(text))
 
     def _change(self, id: str, text: str) -> None:
         if self._last.get(id) != text:

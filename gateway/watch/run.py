@@ -22,25 +22,17 @@ TICK = 0.125
 Stream = Callable[[Iterable[str]], AsyncGenerator[News, None]]
 """What there is to be told of tasks, or of all."""
 
-BROKEN_PIPE = 141
-"""What a shell says of a program whose reader has left (128 + SIGPIPE)."""
-
 
 def watch(url: str, ids: list[str], *, token: str = "", as_json: bool = False, command: str = "") -> int:
     """Watches until all of `ids` have ended, or for ever. Returns the exit code: 0 when all succeeded, 1 when one
     failed, 3 when one is unknown and none failed, 128 and the signal's number when it was ended by one.
 
-    Raises WatchError for what will not pass by itself.
+    Raises WatchError for what will not pass by itself, OutputError where stdout cannot be written to.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a console of an old code page shows what it can
     display = Json() if as_json else Bars(url, follows_all=not ids) if _can_draw() else Lines()
-    try:
-        return asyncio.run(_until_signalled(partial(follow, url, token=token), ids, display, command))
-    except BrokenPipeError:
-        sink = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(sink, sys.stdout.fileno())  # else the interpreter complains when it flushes
-        return BROKEN_PIPE
+    return asyncio.run(_until_signalled(partial(follow, url, token=token), ids, display, command))
 
 
 def _can_draw() -> bool:
