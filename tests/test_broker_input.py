@@ -1,7 +1,10 @@
 """What stands in Redis may be anything: it is passed over or mended, and never stops others' tasks."""
 
+import itertools
 import json
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -135,7 +138,7 @@ def test_it_is_counted_and_named_once(world: World) -> None:
     with Gateway("--broker", world.redis.url, folder=False) as edge:
         until(lambda: edge.get("/readyz").status_code == 200)
         assert figures(edge)["gateway_unreadable_records_total"] >= 9
-        PASSED_OVER["after one that never was"](world)
+        world.client.hset(META, "epoch", "another")
         world.all_is_well()
         until(lambda: figures(edge)["gateway_snapshots_total"] > 1)  # all is read again
         named = [line.partition("  ")[2] for line in edge.lines if "cannot be read" in line]
@@ -204,3 +207,108 @@ BROKEN: dict[str, Poison] = {
 def test_what_is_broken_is_mended(world: World, what: str) -> None:
     BROKEN[what](world)
     world.all_is_well()
+
+
+# Another gateway
+
+
+class Source(ThreadingHTTPServer):
+    """Says these lines to each who follows, and then nothing for as long as it lives."""
+
+    daemon_threads = True
+
+    def __init__(self, *lines: bytes) -> None:
+        super().__init__(("127.0.0.1", 0), _Says)
+        self.lines = lines
+        self.ends = threading.Event()
+        self.followed = 0
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def close(self) -> None:
+        self.ends.set()
+        self.shutdown()
+        self.server_close()
+
+
+class _Says(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        assert isinstance(self.server, Source)
+        self.server.followed += 1
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-ndjson")
+        self.end_headers()
+        self.wfile.write(b"".join([line + b"\n" for line in self.server.lines]))
+        self.wfile.flush()
+        self.server.ends.wait()
+
+    def log_message(self, *_: object) -> None:
+        """The log is the tests' own."""
+
+
+def line(offset: int, id: str, progress: int, **more: Any) -> bytes:
+    body = json.dumps({"status": "running", "progress": progress})
+    return json.dumps({"cursor": f"e-{offset}", "id": id, "updated": 1, "body": body, **more}).encode()
+
+
+def wrong_lines(after: int) -> list[bytes]:
+    at = itertools.count(after + 1)
+    return [
+        b"",
+        b"no json",
+        b"\xff\xfe",
+        DEEP,
+        b"[]",
+        b"x" * 600_000,
+        line(next(at), "../x", 1),
+        line(next(at), "x", 1, updated=-1),
+        line(next(at), "x", 1, updated=10**30),
+        line(next(at), "x", 1, body="[]"),
+        line(next(at), "x", 1, body="x" * 70_000),
+        line(next(at), "x", 1, event="invalid", error="x" * 5_000),
+        line(next(at), "x", 1, event="some other"),
+        line(next(at), "x", 1, cursor='e"\n-3'),
+        line(next(at), "x", 1, cursor="e-" + "9" * 20),
+        b'{"event":"synced","cursor":"e-2","floor":-1}',
+        b'{"event":"heartbeat"}',
+    ]
+
+
+def test_what_another_gateway_says_is_passed_over_where_it_makes_no_sense(start: Callable[..., Gateway]) -> None:
+    source = Source(
+        line(1, "a", 1),
+        *wrong_lines(1),
+        line(80, "b", 1),
+        b'{"event":"synced","cursor":"e-99","floor":0}',
+        line(100, "a", 2),
+        *wrong_lines(100),
+        line(190, "b", 2),
+    )
+    try:
+        one = start("--source", source.url, folder=False)
+        until(lambda: one.get("/api/task?task_id=b").json().get("progress") == 2)
+        items = one.get("/api/v1/tasks").json()["payload"]["tasks"]
+        assert {item["id"]: item["progress"] for item in items} == {"a": 2, "b": 2}
+        assert one.get("/readyz").status_code == 200
+        assert source.followed == 1
+        assert figures(one)["gateway_unreadable_records_total"] >= 10
+        assert not [line for line in one.lines if "Traceback" in line]
+    finally:
+        source.close()
+
+
+@pytest.mark.parametrize("wrong", [line(9_000, "x", 1), line(3, "x", 1), line(12, "x", 1, cursor="other-12")])
+def test_a_gateway_that_leaves_its_order_is_followed_anew(start: Callable[..., Gateway], wrong: bytes) -> None:
+    source = Source(line(1, "a", 1), b'{"event":"synced","cursor":"e-9","floor":0}', wrong, line(11, "b", 2))
+    try:
+        one = start("--source", source.url, folder=False)
+        until(lambda: "is not in order" in "".join(one.lines))
+        assert one.get("/readyz").status_code == 503
+        source.lines = (line(1, "a", 1), line(11, "b", 2), b'{"event":"synced","cursor":"e-12","floor":0}')
+        until(lambda: one.get("/readyz").status_code == 200, 30)
+        assert one.get("/api/task?task_id=b").json()["progress"] == 2
+    finally:
+        source.close()

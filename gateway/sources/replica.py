@@ -178,7 +178,9 @@ class Replica:
 
     def newest(self) -> list[tuple[int, str]]:
         """The tasks that are held, as `(nanoseconds, id)` like those of a folder."""
-        return [(e.task.updated * 1_000_000, e.id) for e in self._store.newest_first() if e.task]
+        held = [event.task for event in self._store.newest_first()]
+        still = [fault.still for fault in self._store.faults() if not self._store.get(fault.id)]
+        return [(task.updated * 1_000_000, task.id) for task in (*held, *still) if task]
 
     def is_fresh(self, id: str) -> bool:
         """Whether what is held can be answered with. That there is no such task only while it is up to date."""
