@@ -80,9 +80,7 @@ def test_an_edge_is_stale_while_its_publisher_cannot_write(
     assert there.get("/api/v1/tasks/new").status_code == 404
 
 
-def test_it_is_stale_within_five_seconds_and_stays_fresh_while_all_is_well(
-    publish: Start, edge: Start, redis: RedisServer
-) -> None:
+def test_it_stays_fresh_while_its_publisher_has_nothing_to_say(publish: Start, edge: Start, redis: RedisServer) -> None:
     near = publish()
     there = edge()
     with there.sse("/api/v1/tasks") as events:
@@ -90,9 +88,7 @@ def test_it_is_stale_within_five_seconds_and_stays_fresh_while_all_is_well(
         pulses: set[bytes | None] = set()
         until(lambda: has_beaten(redis, pulses, 5))
         near.process.send_signal(signal.SIGSTOP)
-        at = time.monotonic()
         assert next(events).event == "stale"  # the first word since synced
-        assert time.monotonic() - at < 5
         near.process.send_signal(signal.SIGCONT)
         assert next(events).event == "fresh"
 
@@ -220,6 +216,27 @@ def test_a_busy_publisher_is_no_silent_one(publish: Start, edge: Start, redis: R
             seen.add(redis.client.hget("{gateway}:spaces", ""))
         near.write("last")
         assert {event.event for event in upto_id(events, "last")} == {"message"}
+
+
+def test_an_edge_that_cannot_follow_is_stale(publish: Start, edge: Start, redis: RedisServer) -> None:
+    near = publish()
+    near.write("a", progress=1)
+    there = edge()
+    comes(there, "a", 1)
+
+    def breaks() -> bool:
+        """The next change does not follow the last."""
+        for _ in range(20):
+            entry = redis.client.xadd("{gateway}:stream", {"p": "1-1", "r": "{}"})
+            redis.client.hset("{gateway}:meta", "head", entry)
+        return source_of(there) == "is ahead: what it has is still being read"
+
+    until(breaks, 20)
+    assert there.get("/api/v1/tasks/new").status_code == 503
+    assert leads(near)
+    until(lambda: is_ready(there))
+    near.write("a", progress=2)
+    comes(there, "a", 2)
 
 
 def test_a_copy_of_a_gateway_that_hangs_is_stale(start: Start) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from gateway.broker.connection import TROUBLE, BackOff, Connection, reason_of
 from gateway.broker.keys import Keys
-from gateway.broker.pulses import Pulses
+from gateway.broker.pulses import SILENCE, Pulses
 from gateway.broker.term import scan
 from gateway.broker.values import epoch_of, floor_of, head_of, offset_of, previous_of, row_of, told_of
 from gateway.records import read
@@ -22,6 +22,9 @@ LOOK, BATCH = 0.25, 1_000
 
 OTHERS = 10.0
 """Seconds that a new epoch's publishers have to tell what they have."""
+
+BEHIND = "is ahead: what it has is still being read"
+"""Why what is held may be old where no look has ended for long."""
 
 
 class HoleError(Exception):
@@ -52,6 +55,7 @@ class Edge:
         self._pulses = Pulses()
         self._spaces: frozenset[str] = frozenset()  # that are served
         self._awaited: frozenset[str] = frozenset()  # of those, which have told nothing in this epoch
+        self._doubt: asyncio.TimerHandle | None = None
         self.connects = 0
 
     @asynccontextmanager
@@ -62,9 +66,11 @@ class Edge:
                 yield
             finally:
                 reading.cancel()
+                if self._doubt:
+                    self._doubt.cancel()
 
     async def _read_for_ever(self) -> None:
-        back_off, follows = BackOff(), True
+        back_off = BackOff()
         while True:
             try:
                 await self._begin()
@@ -72,14 +78,10 @@ class Edge:
                 while True:
                     await self._look()
                     back_off.succeed()
-                    follows = True
                     await self._follow()
             except HoleError:
                 log.info("the stream has a hole: taking a snapshot")
                 self._last = b""
-                if not follows:
-                    self._replica.lost("cannot be followed: its stream has holes")
-                follows = False
             except UnreadableError as error:
                 self._replica.lost(f"cannot be read: {error}")
             except TROUBLE as trouble:
@@ -151,6 +153,9 @@ class Edge:
         self._replica.confirm()
         if self._hear(state):
             self._replica.found()
+            if self._doubt:
+                self._doubt.cancel()
+            self._doubt = asyncio.get_running_loop().call_later(SILENCE, self._replica.lost, BEHIND)
 
     def _hear(self, state: State) -> bool:
         """Whether all publishers are heard of; says whose are silent."""

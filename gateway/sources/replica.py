@@ -105,7 +105,7 @@ class Replica:
         """A place is one change's, and none comes after the newest."""
         found: list[Change] = []
         for change in sorted(changes, key=attrgetter("offset")):
-            if change.offset > head or (found and change.offset == found[-1].offset):
+            if not 0 < change.offset <= head or (found and change.offset == found[-1].offset):
                 self._pass_over(change, UnreadableError("at a place that is not its own"))
             else:
                 found.append(change)
@@ -140,6 +140,8 @@ class Replica:
 
     def found(self) -> None:
         """It is reached, and everything it had is here."""
+        if not self._holds:
+            return
         if self.trouble:
             log.info("up to date with the source")
         self.trouble, self._whose = "", ()
