@@ -1,6 +1,7 @@
 """An edge is fresh while each publisher says, through Redis, that all is written; not because Redis answers."""
 
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import takewhile
@@ -218,22 +219,34 @@ def test_a_busy_publisher_is_no_silent_one(publish: Start, edge: Start, redis: R
         assert {event.event for event in upto_id(events, "last")} == {"message"}
 
 
+BREAKS = """
+local head = redis.call('XADD', '{gateway}:stream', 'MAXLEN', '100', '*', 'p', '1-1', 'r', '{}')
+redis.call('HSET', '{gateway}:meta', 'head', head)
+"""
+
+
+def break_the_chain(redis: RedisServer, done: threading.Event) -> None:
+    """The next change never follows the last: whoever reads finds one that does not, whenever he reads."""
+    while not done.is_set():
+        redis.client.eval(BREAKS, 0)
+
+
 def test_an_edge_that_cannot_follow_is_stale(publish: Start, edge: Start, redis: RedisServer) -> None:
     near = publish()
     near.write("a", progress=1)
     there = edge()
     comes(there, "a", 1)
 
-    def breaks() -> bool:
-        """The next change does not follow the last."""
-        for _ in range(20):
-            entry = redis.client.xadd("{gateway}:stream", {"p": "1-1", "r": "{}"})
-            redis.client.hset("{gateway}:meta", "head", entry)
-        return source_of(there) == "is ahead: what it has is still being read"
-
-    until(breaks, 20)
-    assert there.get("/api/v1/tasks/new").status_code == 503
-    assert leads(near)
+    done = threading.Event()
+    breaking = threading.Thread(target=break_the_chain, args=(redis, done))
+    breaking.start()
+    try:
+        until(lambda: source_of(there) == "is ahead: what it has is still being read", 20)
+        assert there.get("/api/v1/tasks/new").status_code == 503
+        assert leads(near)
+    finally:
+        done.set()
+        breaking.join()
     until(lambda: is_ready(there))
     near.write("a", progress=2)
     comes(there, "a", 2)
