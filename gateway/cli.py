@@ -278,7 +278,9 @@ def _urls(sockets: list[socket.socket], settings: Settings) -> str:
 
 
 add_options(serve, "auth_secret", "auth_folder", "source_token")  # a secret on a command line can be seen by others
-add_options(demo, "data_path", "workers", "upstream", "auth_secret", "auth_folder", "source", "source_token")
+add_options(
+    demo, "data_path", "workers", "upstream", "auth_secret", "auth_folder", "source", "source_token", "source_silence"
+)
 
 
 def main() -> None:

@@ -138,7 +138,7 @@ class Engine:
 
         assert settings.source
         token = settings.source_token.get_secret_value() if settings.source_token else ""
-        return GatewaySource(settings.source, token, self.replica)
+        return GatewaySource(settings.source, token, self.replica, silence=settings.source_silence)
 
     def _publisher(self, settings: Settings) -> "Publisher | None":
         if self.replica or not settings.broker:

@@ -25,7 +25,7 @@ def checks(engine: Engine) -> Checks:
     return {
         **(_folder(engine.folder, engine.settings) if engine.folder else {}),
         **(_backend(engine.backend) if engine.backend else {}),
-        **({"source": (not engine.replica.stale, engine.replica.trouble or "up to date")} if engine.replica else {}),
+        **({"source": (not engine.replica.stale, engine.replica.state)} if engine.replica else {}),
         **(_publisher(engine.publisher) if engine.publisher else {}),
         "parts": _parts(engine.parts),
         "loop": (late < STALLED, f"{max(late, 0):.3f} s late"),

@@ -14,6 +14,7 @@ from gateway.health import checks
 from gateway.log import dropped
 from gateway.sources.folder import Folder
 from gateway.sources.replica import Replica
+from gateway.unreadable import Unreadable
 
 if TYPE_CHECKING:
     from gateway.broker.publisher import Publisher
@@ -96,9 +97,9 @@ def _of_backend(backend: "Backend") -> Iterator[Metric]:
 
 
 def _of_replica(replica: Replica) -> Iterator[Metric]:
-    yield GaugeMetricFamily("gateway_stale", "1 while the source cannot be reached", value=float(replica.stale))
+    yield GaugeMetricFamily("gateway_stale", "1 while what is held may be old", value=float(replica.stale))
     yield CounterMetricFamily("gateway_snapshots", "Whole states taken from the source", value=replica.snapshots)
-    yield CounterMetricFamily("gateway_unreadable_records", "Records that made no sense", value=replica.unreadable)
+    yield _unreadable(replica.unreadable)
 
 
 def _of_publisher(publisher: "Publisher") -> Iterator[Metric]:
@@ -106,6 +107,7 @@ def _of_publisher(publisher: "Publisher") -> Iterator[Metric]:
     yield GaugeMetricFamily("gateway_broker_up", "1 while the broker can be written to", value=up)
     yield GaugeMetricFamily("gateway_broker_leads", "1 where this gateway publishes", value=float(publisher.leads))
     yield CounterMetricFamily("gateway_broker_published", "Changes written to the broker", value=publisher.published)
+    yield _unreadable(publisher.unreadable)
     if held := publisher.held:
         for name, help, value in (
             ("stream_bytes", "Memory of the broker's stream", held.stream_bytes),
@@ -114,6 +116,10 @@ def _of_publisher(publisher: "Publisher") -> Iterator[Metric]:
             ("tasks", "Tasks that the broker holds", held.tasks),
         ):
             yield GaugeMetricFamily(f"gateway_broker_{name}", help, value=value)
+
+
+def _unreadable(unreadable: Unreadable) -> Metric:
+    return CounterMetricFamily("gateway_unreadable_records", "Records that made no sense", value=unreadable.count)
 
 
 def _labelled(

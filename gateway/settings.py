@@ -102,6 +102,9 @@ class Settings(BaseSettings):
         None, pattern=r"^https?://[^/?#@\s]+/?$", description="URL of another gateway, whose tasks are served."
     )
     source_token: SecretStr | None = Field(None, description="Token that it is shown.")
+    source_silence: float = Field(
+        20, ge=2, description="Seconds without a byte from it, also no heartbeat, after which what is held may be old."
+    )
     workers: int = Field(1, ge=1, le=256, description="Processes that serve, each on the same addresses.")
     recent: float = Field(86_400, gt=0, description="Seconds for which an unchanged task stays in snapshots.")
     recent_tasks: int = Field(10_000, ge=1, description="Most tasks held in memory for snapshots.")

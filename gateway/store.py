@@ -4,7 +4,7 @@ import enum
 import secrets
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from operator import attrgetter
 
 import msgspec
@@ -93,6 +93,10 @@ class Store:
     def fault(self, id: str) -> Event | None:
         """What is wrong with the task's file, if anything is."""
         return self._faults.get(id)
+
+    def faults(self) -> Iterable[Event]:
+        """All that is wrong with files."""
+        return self._faults.values()
 
     def of(self, id: str) -> list[Event]:
         """Everything there is to say of one task, in order."""

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -78,7 +78,7 @@ class Client:
             elif event == "gone":
                 self.held.pop(said["id"], None)
             elif "task" in said:
-                n = said["task"]["data"]["n"]
+                n = (said["task"]["data"] or {}).get("n", -1)
                 assert n >= self.held.get(said["task"]["id"], -1), "went back"
                 self.held[said["task"]["id"]] = n
             if self.whole and said.get("cursor"):
@@ -211,6 +211,36 @@ class Model(RuleBasedStateMachine):
 
 Model.TestCase.settings = settings(max_examples=500, stateful_step_count=40, deadline=None)
 TestModel = Model.TestCase
+
+
+WRONG = st.builds(
+    Record,
+    id=st.sampled_from([*IDS, "shop:a", "x", "../y"]),
+    event=st.sampled_from(["", "task", "gone", "invalid"]),
+    error=st.text(max_size=5),
+    updated=st.integers(0, 9),
+    body=st.sampled_from(["", "[]", "{", '{"x":' + "[" * 9_999, "{}", "é" * 40_000]),
+)
+PLACES = st.just(0) | st.integers(0, 50).map(lambda n: 2 * n + 1) | st.integers(0, (1 << 63) - 1).map(lambda n: n | 1)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(PLACES, WRONG), max_size=30), st.integers(0, 100), st.booleans())
+def test_what_makes_no_sense_never_stops_others(wrong: list[tuple[int, Record]], floor: int, known: bool) -> None:
+    """Whatever else stands in a snapshot, or comes after it, the tasks of others are all there, and in order."""
+    copy, client = Copy(limit=100), Client()
+    good = [Change(2 * n + 2, Record(f"good{n}", updated=1, body=body(n))) for n in range(40)]
+    if known:
+        copy.replica.begin("e", 0, good[:5], 10)
+    changes = [Change(*each) for each in wrong]
+    copy.replica.begin("e", floor, [*changes, *good[:20], *changes], 40)
+    client.connect(copy)
+    for n in range(20, 40):
+        copy.replica.take([*[c for c in changes if 2 * n < c.offset < 2 * n + 2], good[n]], good[n].offset)
+        copy.turn()
+    client.take()
+    assert {f"good{n}": n for n in range(40)}.items() <= client.held.items()
+    assert copy.store.head == 80
 
 
 def test_a_cursor_from_further_on_waits() -> None:

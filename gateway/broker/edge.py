@@ -6,24 +6,26 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
-import msgspec
-
 from gateway.broker.connection import TROUBLE, BackOff, Connection, reason_of
-from gateway.broker.keys import Keys, floor_at, offset_of
+from gateway.broker.keys import Keys
+from gateway.broker.pulses import SILENCE, Pulses
 from gateway.broker.term import scan
+from gateway.broker.values import epoch_of, floor_of, head_of, offset_of, previous_of, row_of, told_of
 from gateway.parts import Parts, kind_of
 from gateway.records import read
 from gateway.sources.replica import Change, Replica
+from gateway.unreadable import UnreadableError
 
 log = logging.getLogger("gateway.broker")
 
-BLOCK, BATCH = 1_000, 1_000
-"""Milliseconds that a read waits for changes; the most it takes."""
+LOOK, BATCH = 0.25, 1_000
+"""Seconds between looks at how the broker stands; the most changes that a read takes."""
 
-OTHERS, LOOK = 10.0, 0.1
-"""Seconds that a new epoch's publishers have to tell what they have; between two looks for them."""
+OTHERS = 10.0
+"""Seconds that a new epoch's publishers have to tell what they have."""
 
-NOWHERE = b"0-0"
+BEHIND = "is ahead: what it has is still being read"
+"""Why what is held may be old where no look has ended for long."""
 
 
 class HoleError(Exception):
@@ -32,13 +34,13 @@ class HoleError(Exception):
 
 class State(NamedTuple):
     """How the broker stands: its epoch, its newest change, up to where deletions are forgotten, and the namespaces of
-    which it has everything.
+    which it has everything, each with its pulse.
     """
 
     epoch: str
     head: bytes
     floor: int
-    spaces: frozenset[bytes]
+    told: dict[str, bytes]
 
 
 class Edge:
@@ -50,13 +52,21 @@ class Edge:
         self._replica = replica
         self._epoch = ""
         self._last = b""  # the newest change that was read, in that epoch
-        self._spaces: frozenset[bytes] = frozenset()
+        self._at = b""  # how far the stream was read: behind that change may stand what is none
+        self._pulses = Pulses()
+        self._spaces: frozenset[str] = frozenset()  # that are served
+        self._awaited: frozenset[str] = frozenset()  # of those, which have told nothing in this epoch
+        self._doubt: asyncio.TimerHandle | None = None
         self.connects = 0
 
     @asynccontextmanager
     async def running(self, parts: Parts) -> AsyncIterator[None]:
         async with self._redis.open(), self._replica.running(parts), parts.running("edge", self._read_anew):
-            yield
+            try:
+                yield
+            finally:
+                if self._doubt:
+                    self._doubt.cancel()
 
     async def _read_anew(self) -> None:
         """Reads from a whole state on: what was read before may not have been taken."""
@@ -73,14 +83,18 @@ class Edge:
             try:
                 await self._begin()
                 self.connects += 1
-                back_off.succeed()
                 while True:
+                    await self._look()
+                    back_off.succeed()
                     await self._follow()
             except HoleError:
                 log.info("the stream has a hole: taking a snapshot")
                 self._last = b""
+            except UnreadableError as error:
+                self._replica.lost(f"cannot be read: {error}")
             except TROUBLE as trouble:
                 self._replica.lost(reason_of(trouble))
+                self._pulses = Pulses()  # who was not heard of meanwhile is not silent yet
             await back_off.pause()
 
     # The whole
@@ -88,18 +102,24 @@ class Edge:
     async def _begin(self) -> None:
         """Goes on where it was, if the stream still has what follows; else takes a snapshot."""
         state = await self._state()
+        if state.epoch != self._epoch:
+            self._awaited = self._spaces
         goes_on = state.epoch == self._epoch and self._last and offset_of(state.head) >= offset_of(self._last)
         if not goes_on:
             await self._snapshot(await self._complete(state))
-        while await self._follow(wait=False):
-            pass
-        self._replica.found()
 
     async def _state(self) -> State:
         epoch, head, floor = await self._redis.do("HMGET", self._keys.meta, "epoch", "head", "floor")
-        told = await self._redis.do("HGETALL", self._keys.spaces)
-        spaces = frozenset(space for space, told_in in told.items() if told_in == epoch)
-        return State((epoch or b"").decode(), head or NOWHERE, floor_at(floor), spaces)
+        state = State(epoch_of(epoch), head_of(head), floor_of(floor), {})
+        for field, value in (await self._redis.do("HGETALL", self._keys.spaces)).items():
+            try:
+                told = told_of(field, value)
+            except UnreadableError as error:
+                self._replica.unreadable.add(f"namespace {field!r}", error)
+                continue
+            if told.epoch == state.epoch and self._replica.space in ("", told.space):
+                state.told[told.space] = told.pulse
+        return state
 
     async def _complete(self, state: State) -> State:
         """Waits until the publishers that were there in the last epoch have told everything in this one, so that no
@@ -107,9 +127,8 @@ class Edge:
         """
         clock = asyncio.get_running_loop().time
         until = clock() + OTHERS
-        while not state.spaces or (self._spaces - state.spaces and clock() < until):
-            if not state.spaces:
-                self._replica.lost("has nothing yet: no gateway publishes to it")
+        while not state.told or (self._awaited - state.told.keys() and clock() < until):
+            self._hear(state)
             await asyncio.sleep(LOOK)
             state = await self._state()
         return state
@@ -117,53 +136,115 @@ class Edge:
     async def _snapshot(self, state: State) -> None:
         """Everything there is, and what was written while it was read."""
         newest: dict[str, Change] = {}
-        async for _, value in scan(self._redis, self._keys.tasks):
-            entry, _, record = value.partition(b" ")
-            _keep(newest, self._changes([(entry, record)]))
-        self._last = state.head
-        while entries := await self._entries(wait=False):
-            _keep(newest, self._changes(entries))
+        async for field, value in scan(self._redis, self._keys.tasks):
+            _keep(newest, self._held(field, value))
+        self._last = self._at = state.head
+        more = True
+        while more:
+            rows, more = await self._read()
+            _keep(newest, self._changes(rows))
         after = await self._state()
         if after.epoch != state.epoch:
             raise HoleError
         self._replica.begin(state.epoch, after.floor, newest.values(), offset_of(self._last))
-        self._epoch, self._spaces = state.epoch, after.spaces
+        self._epoch = state.epoch
 
     # What comes next
 
-    async def _follow(self, *, wait: bool = True) -> bool:
-        """Takes what comes next. False where nothing came."""
-        entries = await self._entries(wait=wait)
-        if entries:
-            self._replica.take(self._changes(entries), offset_of(self._last))
-        elif wait and await self._redis.do("HGET", self._keys.meta, "epoch") != self._epoch.encode():
+    async def _look(self) -> None:
+        """Takes all that was written before this look, and finds out who says that this is all."""
+        state = await self._state()
+        if state.epoch != self._epoch:
             raise HoleError  # emptied: the stream that is waited for is not there any more
+        while await self._take():
+            pass
         self._replica.confirm()
-        return bool(entries)
+        if self._hear(state):
+            self._replica.found()
+            if self._doubt:
+                self._doubt.cancel()
+            self._doubt = asyncio.get_running_loop().call_later(SILENCE, self._replica.lost, BEHIND)
 
-    async def _entries(self, *, wait: bool) -> list[tuple[bytes, bytes]]:
-        """The next changes of the stream, as their ids and records."""
-        blocking = ("BLOCK", BLOCK) if wait else ()
-        last = self._last or NOWHERE
-        found = await self._redis.do("XREAD", "COUNT", BATCH, *blocking, "STREAMS", self._keys.stream, last)
-        entries = []
-        for entry, fields in found[0][1] if found else ():
-            if (fields[b"p"] or NOWHERE) != last:
-                raise HoleError
+    def _hear(self, state: State) -> bool:
+        """Whether all publishers are heard of; says whose are silent."""
+        now = asyncio.get_running_loop().time()
+        self._awaited -= state.told.keys()
+        told = dict.fromkeys(self._awaited, b"") | state.told
+        self._spaces = frozenset(told)
+        self._pulses.hear(told, now)
+        silent = self._pulses.silent(now)
+        if not told:
+            self._replica.lost("has nothing yet: no gateway publishes to it")
+        elif silent:
+            whose = [space or "the one without a namespace" for space in silent]
+            self._replica.lost("does not hear from a publisher", whose)
+        return bool(told) and not silent and self._pulses.all_beat
+
+    async def _follow(self) -> None:
+        """Takes what comes until it is time for another look."""
+        clock = asyncio.get_running_loop().time
+        until = clock() + LOOK
+        while (left := until - clock()) > 0:
+            await self._take(left)
+
+    async def _take(self, wait: float = 0) -> bool:
+        """Takes what comes next, within so many seconds. Whether there is more."""
+        rows, more = await self._read(wait)
+        if rows:
+            self._replica.take(self._changes(rows), offset_of(self._last))
+            self._replica.confirm()
+        return more
+
+    async def _read(self, wait: float = 0) -> tuple[list[tuple[bytes, bytes]], bool]:
+        """The next changes of the stream, as their ids and records, and whether there are more."""
+        blocking = ("BLOCK", max(1, int(wait * 1_000))) if wait else ()
+        found = await self._redis.do("XREAD", "COUNT", BATCH, *blocking, "STREAMS", self._keys.stream, self._at)
+        entries = found[0][1] if found else []
+        rows = await self._chain(entries)
+        if entries:
+            self._at = entries[-1][0]
+        if rows:
+            self._last = rows[-1][0]
+        return rows, len(entries) == BATCH
+
+    async def _chain(self, entries: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> list[tuple[bytes, bytes]]:
+        """Those that follow each other. What no publisher has written is passed over: nothing follows it."""
+        rows: list[tuple[bytes, bytes]] = []
+        last, head = self._last, b""
+        for entry, fields in entries:
+            try:
+                offset, before = offset_of(entry), previous_of(fields)
+                if before != last:
+                    head = head or (await self._state()).head
+                    if offset <= offset_of(head):
+                        raise HoleError
+                    raise UnreadableError("in no order with the others")
+            except UnreadableError as error:
+                self._replica.unreadable.add(f"change {entry.decode()}", error)
+                continue
             last = entry
-            entries.append((entry, fields[b"r"]))
-        self._last = last
-        return entries
+            rows.append((entry, fields.get(b"r", b"")))
+        return rows
 
-    def _changes(self, entries: Iterable[tuple[bytes, bytes]]) -> list[Change]:
+    # What can be read
+
+    def _changes(self, rows: Iterable[tuple[bytes, bytes]]) -> list[Change]:
         changes = []
-        for entry, record in entries:
+        for entry, record in rows:
             try:
                 changes.append(Change(offset_of(entry), read(record)))
-            except msgspec.MsgspecError as error:
-                self._replica.unreadable += 1
-                log.warning("change %s cannot be read: %s", entry.decode(), error)
+            except UnreadableError as error:
+                self._replica.unreadable.add(f"change {entry.decode()}", error)
         return changes
+
+    def _held(self, field: bytes, value: bytes) -> list[Change]:
+        """The newest change of a task."""
+        try:
+            row = row_of(field, value)
+            return [Change(offset_of(row.entry), read(row.record, row.id))]
+        except UnreadableError as error:
+            self._replica.unreadable.add(f"the record of {field!r}", error)
+            return []
 
 
 def _keep(newest: dict[str, Change], changes: Iterable[Change]) -> None:

@@ -18,15 +18,22 @@ from gateway.broker.term import LEASE, Bounds, Held, OverError, Term
 from gateway.hub import Hub
 from gateway.outlets import Pipe
 from gateway.parts import Parts
-from gateway.records import Record, encode
+from gateway.records import Record, encode, read
 from gateway.store import Kind
 from gateway.subscription import Subscription
+from gateway.unreadable import Unreadable, UnreadableError
 from gateway.wire import Copies
 
 log = logging.getLogger("gateway.broker")
 
 RENEW = LEASE / 3
-"""Seconds between renewals of the lease, and between looks whether another's has ended."""
+"""Seconds between renewals of the lease; each is followed by a pulse."""
+
+LOOK = 0.25
+"""Seconds between looks whether another's lease has ended: edges are to stay fresh over that."""
+
+PULSE = b'{"event":"pulse"}\n'
+"""Put among what the hub tells: what stands before it was told before."""
 
 TRIM = 5.0
 """Seconds between looks at what the broker holds."""
@@ -77,6 +84,7 @@ class Publisher:
         """Why it cannot publish; empty while it can."""
         self.leads = False
         self.published = 0
+        self.unreadable = Unreadable()
         self.held: Held | None = None
         """What the broker held when this gateway last looked."""
 
@@ -99,7 +107,7 @@ class Publisher:
                 led = await term.begin(self._last)
                 self._is("")
                 back_off.succeed()
-                await (self._lead(term) if led else asyncio.sleep(RENEW))
+                await (self._lead(term) if led else asyncio.sleep(LOOK))
             except* OverError:
                 log.info("another gateway publishes now, or the broker was emptied")
             except* BeginsAnewError:
@@ -117,10 +125,12 @@ class Publisher:
     async def _lead(self, term: Term) -> None:
         self.leads = True
         log.info("publishing to the broker")
+        pipe = Pipe()
+        subscription = Subscription(self._encoding, pipe)
         try:
             async with asyncio.TaskGroup() as group:
-                keeping = group.create_task(self._keep(term))
-                await self._tell(term)
+                keeping = group.create_task(self._keep(term, subscription))
+                await self._tell(term, pipe, subscription)
                 keeping.cancel()
         finally:
             self.leads = False
@@ -128,8 +138,8 @@ class Publisher:
                 async with asyncio.timeout(LAST_WORDS):
                     await term.end()
 
-    async def _keep(self, term: Term) -> None:
-        """Keeps the lease, and the broker within its bounds."""
+    async def _keep(self, term: Term, subscription: Subscription) -> None:
+        """Keeps the lease, and the broker within its bounds; has it said that all is written, when it is."""
         due = 0.0
         while True:
             if time.monotonic() >= due or self._unbounded > self._bounds.bytes // 8:
@@ -137,22 +147,24 @@ class Publisher:
                 self.held = await term.trim()
             await asyncio.sleep(RENEW)
             await term.renew()
+            if subscription.live:
+                subscription.outlet.write(PULSE)
 
-    async def _tell(self, term: Term) -> None:
+    async def _tell(self, term: Term, pipe: Pipe, subscription: Subscription) -> None:
         """Writes what the hub tells; of what there was before, only what the broker does not have."""
-        known = await term.known()
-        pipe = Pipe()
-        subscription = Subscription(self._encoding, pipe)
+        known = await term.known(self.unreadable)
         self._hub.subscribe(subscription)
         try:
             async for block in pipe:
                 lines = [line for line in block.splitlines() if line]
-                rows, synced = self._rows(lines, known)
+                rows, whole = self._rows(lines, known)
                 await term.publish(rows)
                 self.published += len(rows)
                 self._unbounded += len(block)
-                if synced:
-                    await term.publish(self._departed(known))
+                if whole:
+                    departed, wrong = self._rest(known)
+                    await term.drop(wrong)
+                    await term.publish(departed)
                     await term.told()
                     known.clear()
         finally:
@@ -160,24 +172,31 @@ class Publisher:
 
     def _rows(self, lines: list[bytes], known: dict[str, bytes]) -> tuple[list[tuple[str, bytes]], bool]:
         """The records that the broker lacks, each with its id, and whether the hub has now told all there was."""
-        rows, synced = [], False
+        rows, whole = [], False
         for line in lines:
             said = _read(line)
             if said.event == "reset":
                 raise BeginsAnewError
             if not said.id:
-                synced = synced or said.event == "synced"
+                whole = whole or said.event in ("synced", "pulse")
                 continue
             record = b"{" + line.partition(b",")[2]  # the cursor is this gateway's own
             if known.pop(said.id, None) != record:
                 rows.append((said.id, record))
-        return rows, synced
+        return rows, whole
 
-    def _departed(self, known: dict[str, bytes]) -> list[tuple[str, bytes]]:
-        """Deletions of the tasks that the broker still has, and that are not there any more."""
-        there = [id for id, record in known.items() if _read(record).event != Kind.GONE.value]
-        return [
-            (id, encode(Record(id, event=Kind.GONE.value)))
-            for id in there
-            if not self._exists(id.removeprefix(f"{self._space}:"))
-        ]
+    def _rest(self, known: dict[str, bytes]) -> tuple[list[tuple[str, bytes]], list[str]]:
+        """Of what the broker has and the hub did not tell of: deletions of the tasks that are not there any more, and
+        what makes no sense.
+        """
+        departed, wrong = [], []
+        for id, text in known.items():
+            gone = False
+            try:
+                gone = read(text, id).event == Kind.GONE.value
+            except UnreadableError as error:
+                self.unreadable.add(f"the record of {id.encode()!r}", error)
+                wrong.append(id)
+            if not gone and not self._exists(id.removeprefix(f"{self._space}:")):
+                departed.append((id, encode(Record(id, event=Kind.GONE.value))))
+        return departed, wrong

@@ -4,12 +4,14 @@ Redis itself compares the lease's token at each write: who was taken for dead an
 """
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from gateway.broker.connection import Connection
-from gateway.broker.keys import LEAD, PUBLISH, RENEW, TOLD, TRIM, Keys
+from gateway.broker.keys import DROP, LEAD, PUBLISH, RENEW, TOLD, TRIM, Keys
+from gateway.broker.values import id_of, offset_of, row_of
+from gateway.unreadable import Unreadable, UnreadableError
 
 LEASE = 3.0
 """Seconds after which a leader that does not renew its lease is dead."""
@@ -49,6 +51,7 @@ class Term:
 
     def __init__(self, connection: Connection, keys: Keys, space: str, bounds: Bounds) -> None:
         self._redis, self._keys, self._space, self._bounds = connection, keys, space, bounds
+        self._all = (keys.lease, keys.meta, keys.stream, keys.tasks, keys.order, keys.spaces)
         self._token = secrets.token_hex(12)
         self._epoch = b""
         self.head = b""
@@ -56,19 +59,39 @@ class Term:
 
     async def begin(self, last: bytes) -> bool:
         """Takes the lease; False where somebody has it. `last` is the newest change that is known to be written."""
-        keys = (self._keys.lease, self._keys.meta, self._keys.spaces)
-        epoch = await self._redis.run(LEAD, keys, self._token, int(LEASE * 1000), secrets.token_hex(6), last)
+        most, epoch = int(LEASE * 1000), secrets.token_hex(6)
+        epoch = await self._redis.run(LEAD, self._all, self._token, most, epoch, last)
         self._epoch, self.head = epoch or b"", last
         return bool(epoch)
 
-    async def known(self) -> dict[str, bytes]:
-        """The records that the broker has of this namespace, by id."""
+    async def known(self, unreadable: Unreadable) -> dict[str, bytes]:
+        """The records that the broker has of this namespace, by id, each still to be read; an empty one where nothing
+        can be read. What is no task's is dropped.
+        """
         found: dict[str, bytes] = {}
+        wrong: list[bytes] = []
         match = ("MATCH", f"{self._space}:*") if self._space else ()
-        async for id, value in scan(self._redis, self._keys.tasks, *match):
-            if self._space or b":" not in id:
-                found[id.decode()] = value.partition(b" ")[2]
+        async for field, value in scan(self._redis, self._keys.tasks, *match):
+            if not self._space and b":" in field:
+                continue
+            id = None
+            try:
+                id = id_of(field)
+                found[id] = row_of(field, value).record
+            except UnreadableError as error:
+                unreadable.add(f"the record of {field!r}", error)
+                if id is None:
+                    wrong.append(field)
+                else:
+                    found[id] = b""
+        await self.drop(wrong)
         return found
+
+    async def drop(self, fields: Sequence[str | bytes]) -> None:
+        """Forgets what is held under these fields of the tasks."""
+        names = (self._keys.lease, self._keys.tasks, self._keys.order)
+        for start in range(0, len(fields), MOST_AT_ONCE):
+            self._mine(await self._redis.run(DROP, names, self._token, *fields[start : start + MOST_AT_ONCE]))
 
     async def publish(self, rows: list[tuple[str, bytes]]) -> None:
         """Writes records, each with its id, in order."""
@@ -77,10 +100,10 @@ class Term:
         for start in range(0, len(rows), MOST_AT_ONCE):
             flat = [part for row in rows[start : start + MOST_AT_ONCE] for part in row]
             head = await self._redis.run(PUBLISH, names, self._token, self._epoch, self._bounds.entries, *flat)
-            self.head = self._mine(head)
+            self.head = self._place(self._mine(head))
 
     async def told(self) -> None:
-        """Says that everything of this namespace has been written in this epoch."""
+        """Says that all there is of this namespace until now has been written in this epoch."""
         keys = (self._keys.lease, self._keys.meta, self._keys.spaces)
         self._mine(await self._redis.run(TOLD, keys, self._token, self._epoch, self._space))
 
@@ -93,13 +116,20 @@ class Term:
 
     async def trim(self) -> Held:
         """Drops what is over the bounds."""
-        keys, bounds = self._keys, self._bounds
-        names = (keys.lease, keys.meta, keys.stream, keys.tasks, keys.order)
+        bounds = self._bounds
         most = (int(bounds.history * 1000), int(bounds.keep * 1000), bounds.tasks, bounds.bytes // 2, bounds.bytes // 2)
         while True:
-            dropped, *held = self._mine(await self._redis.run(TRIM, names, self._token, *most))
+            dropped, *held = self._mine(await self._redis.run(TRIM, self._all, self._token, *most))
             if not dropped:
                 return Held(*held)
+
+    def _place(self, entry: bytes) -> bytes:
+        """A change's id, if a cursor can hold it: else the stream is begun anew."""
+        try:
+            offset_of(entry)
+        except UnreadableError:
+            raise OverError from None
+        return entry
 
     def _mine(self, answer: Any) -> Any:
         if not answer:

@@ -10,8 +10,9 @@ from gateway.client.errors import RefusedError
 from gateway.client.following import follow
 from gateway.client.remote import Remote
 from gateway.parts import Parts, kind_of
-from gateway.records import Line, read_line
+from gateway.records import CHANGES, Line, read_line
 from gateway.sources.replica import Change, Replica
+from gateway.unreadable import UnreadableError
 
 log = logging.getLogger("gateway.source")
 
@@ -19,13 +20,22 @@ REFUSED = 10.0
 """Seconds until a source that refuses is asked again: a token may be renewed, a rule be changed."""
 
 
-class GatewaySource:
-    """Keeps a replica equal to what the gateway at `url` serves."""
+NOTHING = Line(event="unreadable")
+"""In place of a line that makes no sense."""
 
-    def __init__(self, url: str, token: str, replica: Replica) -> None:
-        self._remote = Remote(url, token=token)
+
+class DisorderError(Exception):
+    """What came is not what comes next."""
+
+
+class GatewaySource:
+    """Keeps a replica equal to what the gateway at `url` serves: lost after `silence` seconds without a byte."""
+
+    def __init__(self, url: str, token: str, replica: Replica, *, silence: float) -> None:
+        self._remote = Remote(url, token=token, silence=silence)
         self._replica = replica
-        self._whole: list[Change] | None = None  # the snapshot that is under way
+        self._whole: dict[str, Change] | None = None  # the snapshot that is under way, by task
+        self._epoch, self._last = "", 0  # of what came last, where none is
 
     @asynccontextmanager
     async def running(self, parts: Parts) -> AsyncIterator[None]:
@@ -44,41 +54,51 @@ class GatewaySource:
     async def _follow_for_ever(self) -> None:
         while True:
             try:
-                async with aclosing(follow(self._remote, read_line, {"files": ""})) as stream:
+                async with aclosing(follow(self._remote, self._read, {"files": ""})) as stream:
                     async for said in stream:
                         self._take(said)
             except RefusedError as error:
                 self._replica.lost(f"refuses: {error}")
+            except DisorderError:
+                self._replica.lost("is not in order: a snapshot is taken")
             await asyncio.sleep(REFUSED)
+
+    def _read(self, text: bytes) -> Line:
+        try:
+            return read_line(text)
+        except UnreadableError as error:
+            self._replica.unreadable.add(f"a line that begins with {text[:60]!r}", error)
+            return NOTHING
 
     def _take(self, said: Line | Reset | Lost) -> None:
         if isinstance(said, Lost):
             self._replica.lost(f"cannot be reached: {said.reason}")
         elif isinstance(said, Reset) or said.kind == "reset":
-            self._whole = []
+            self._whole = {}
         elif said.kind == "stale":
             self._replica.lost("is stale itself")
         elif said.kind == "fresh":
             self._replica.found()
-        else:
+        elif said.cursor and said.event in CHANGES | {"synced"}:
             self._hear(said)
             self._replica.confirm()
 
     def _hear(self, line: Line) -> None:
         """A change, or the end of what was to be caught up on."""
-        epoch, _, offset = line.cursor.rpartition("-")
-        if not offset:
-            return
-        if line.kind != "synced":
-            change = Change(int(offset), line)
-            if self._whole is None:
-                self._replica.take([change], change.offset)
+        epoch, _, digits = line.cursor.rpartition("-")
+        offset = int(digits)
+        if self._whole is not None:
+            if line.kind == "synced":
+                self._replica.begin(epoch, line.floor, self._whole.values(), offset)
+                self._whole, self._epoch, self._last = None, epoch, offset
+                self._replica.found()
             else:
-                self._whole.append(change)
+                self._whole[line.id] = Change(offset, line)
             return
-        if self._whole is None:
-            self._replica.take([], int(offset))
-        else:
-            self._replica.begin(epoch, line.floor, self._whole, int(offset))
-            self._whole = None
-        self._replica.found()
+        is_change = line.kind != "synced"
+        if epoch != self._epoch or offset < self._last + is_change:
+            raise DisorderError
+        self._last = offset
+        self._replica.take([Change(offset, line)] if is_change else [], offset)
+        if not is_change:
+            self._replica.found()

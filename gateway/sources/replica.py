@@ -16,7 +16,8 @@ from gateway.parts import Parts
 from gateway.records import Record
 from gateway.sources.answers import AnswerError
 from gateway.store import Event, Kind, Store
-from gateway.tasks import NotATaskError, is_name, spellings
+from gateway.tasks import spellings
+from gateway.unreadable import Unreadable, UnreadableError
 
 log = logging.getLogger("gateway.replica")
 
@@ -25,6 +26,9 @@ FIRST, SETTLES = 5.0, 10.0
 
 TEND = 10.0
 """Seconds between looks for what is not recent any more."""
+
+MOST_NAMED = 5
+"""Of those whose changes may be missing."""
 
 
 class Change(NamedTuple):
@@ -41,13 +45,15 @@ class Replica:
 
     def __init__(self, store: Store, hub: Hub, *, space: str = "", recent: float = 86_400) -> None:
         self._store, self._hub = store, hub
-        self._space, self._recent = space, recent
+        self.space, self._recent = space, recent
+        self._holds = False
         self.whole = asyncio.Event()
-        """Set once it holds a whole state."""
+        """Set once it holds a whole state, and knows whether that is up to date."""
         self._confirmed = asyncio.Event()
         self.trouble = "has not been reached yet"
         """Why it may be behind the original; empty while it is not."""
-        self.unreadable = 0
+        self._whose: Sequence[str] = ()
+        self.unreadable = Unreadable()
         self.snapshots = 0
 
     @asynccontextmanager
@@ -64,6 +70,14 @@ class Replica:
     def stale(self) -> bool:
         return bool(self.trouble)
 
+    @property
+    def state(self) -> str:
+        """How it stands, for operators: others' names are in it."""
+        if not self._whose:
+            return self.trouble or "up to date"
+        more = f" and {len(self._whose) - MOST_NAMED} more" if len(self._whose) > MOST_NAMED else ""
+        return f"{self.trouble}: {', '.join(self._whose[:MOST_NAMED])}{more}"
+
     # What the reader of the original says
 
     def begin(self, epoch: str, floor: int, changes: Iterable[Change], head: int) -> None:
@@ -73,8 +87,8 @@ class Replica:
         """
         self.snapshots += 1
         floor = min(floor, head)
-        in_order = sorted(changes, key=attrgetter("offset"))
-        if self.whole.is_set() and epoch == self._store.epoch and floor <= self._store.head <= head:
+        in_order = self._in_order(changes, head)
+        if self._holds and epoch == self._store.epoch and floor <= self._store.head <= head:
             self.take(in_order, head)
         else:
             self._store.restart(epoch, floor)
@@ -82,7 +96,17 @@ class Replica:
                 self._apply(change)
             self._store.advance(head)
             self._hub.restart()
-        self.whole.set()
+        self._holds = True
+
+    def _in_order(self, changes: Iterable[Change], head: int) -> list[Change]:
+        """A place is one change's, and none comes after the newest."""
+        found: list[Change] = []
+        for change in sorted(changes, key=attrgetter("offset")):
+            if not 0 < change.offset <= head or (found and change.offset == found[-1].offset):
+                self._pass_over(change, UnreadableError("at a place that is not its own"))
+            else:
+                found.append(change)
+        return found
 
     def take(self, changes: Iterable[Change], head: int) -> None:
         """What came next, up to `head`."""
@@ -101,42 +125,46 @@ class Replica:
         self._confirmed.set()
         self._confirmed = asyncio.Event()
 
-    def lost(self, reason: str) -> None:
-        """The original cannot be reached: what is held may be old."""
-        self._hub.set_stale(self.whole.is_set())
-        if self.trouble != reason:
-            log.warning("serving what is held: the source %s", reason)
-        self.trouble = reason
+    def lost(self, reason: str, whose: Sequence[str] = ()) -> None:
+        """The original cannot be reached: what is held may be old. `whose` of it, if not all; clients are not told."""
+        before = self.state
+        self.trouble, self._whose = reason, whose
+        self._hub.set_stale(self._holds)
+        if self._holds:
+            self.whole.set()
+        if self.state != before:
+            log.warning("serving what is held: the source %s", self.state)
 
     def found(self) -> None:
         """It is reached, and everything it had is here."""
+        if not self._holds:
+            return
         if self.trouble:
             log.info("up to date with the source")
-        self.trouble = ""
+        self.trouble, self._whose = "", ()
         self._hub.set_stale(False)
+        self.whole.set()
 
     def _apply(self, change: Change) -> Event | None:
         record, at = change.record, change.offset
         id = record.id
-        if self._space:
+        if self.space:
             space, _, id = id.rpartition(":")
-            if space != self._space:
+            if space != self.space:
                 return None
         try:
-            if not is_name(id):
-                raise NotATaskError("not an id")
             task = record.task(id)
-            if record.event == Kind.GONE.value:
-                return self._store.remove(id, at=at)
-            if record.event == Kind.INVALID.value:
-                return self._store.invalidate(id, record.error, still=task, at=at)
-            if not task:
-                raise NotATaskError("without a body")
-            return self._store.put(task, at=at)
-        except NotATaskError as error:
-            self.unreadable += 1
-            log.warning("a record of %r cannot be read: %s", id, error)
+        except UnreadableError as error:
+            self._pass_over(change, error)
             return None
+        if record.event == Kind.GONE.value:
+            return self._store.remove(id, at=at)
+        if record.event == Kind.INVALID.value:
+            return self._store.invalidate(id, record.error, still=task, at=at)
+        return self._store.put(task, at=at) if task else None
+
+    def _pass_over(self, change: Change, error: UnreadableError) -> None:
+        self.unreadable.add(f"the record of {change.record.id!r} at {change.offset}", error)
 
     # What endpoints ask
 
@@ -149,11 +177,13 @@ class Replica:
 
     def newest(self) -> list[tuple[int, str]]:
         """The tasks that are held, as `(nanoseconds, id)` like those of a folder."""
-        return [(e.task.updated * 1_000_000, e.id) for e in self._store.newest_first() if e.task]
+        held = [event.task for event in self._store.newest_first()]
+        still = [fault.still for fault in self._store.faults() if not self._store.get(fault.id)]
+        return [(task.updated * 1_000_000, task.id) for task in (*held, *still) if task]
 
     def is_fresh(self, id: str) -> bool:
         """Whether what is held can be answered with. That there is no such task only while it is up to date."""
-        return not self.trouble or (self.whole.is_set() and self.look(id) is not None)
+        return not self.trouble or (self._holds and self.look(id) is not None)
 
     async def freshen(self, ids: Sequence[str], _client: str) -> list[AnswerError]:
         """Waits for the first whole state. Returns what is wrong where nothing can be said of a task."""
