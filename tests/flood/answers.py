@@ -93,7 +93,7 @@ def unparsable_requests(stage: Stage) -> None:
     one = stage.serve("--head-deadline", "3")
     with stage.measured(one), Crowd(one, list(UNPARSABLE.values())) as crowd:
         crowd.say()
-        crowd.hear(8, lambda: all(crowd.closed))
+        crowd.hear(stage.patience(8), lambda: all(crowd.closed))
         stage.count(Counter(crowd.statuses))
         for name, status, closed in zip(UNPARSABLE, crowd.statuses, crowd.closed, strict=True):
             good = status.startswith("4") and closed
@@ -106,31 +106,28 @@ def dripping_body_after_a_refusal(stage: Stage) -> None:
     begun = head("/api/v1/tasks", "Content-Length: 100000", method="POST")
     with stage.measured(one, asks=True), Crowd(one, [begun]) as crowd:
         crowd.say()
-        end = time.monotonic() + 20
+        end = time.monotonic() + stage.patience(10)
         while time.monotonic() < end and not all(crowd.closed):
             with contextlib.suppress(OSError):
                 crowd.sockets[0].send(b"x")
             crowd.hear(0.3, lambda: all(crowd.closed))
         stage.count(Counter(crowd.statuses))
-        stage.check("the connection stayed for 20 s", crowd.closed[0])
+        stage.check("the connection stayed", crowd.closed[0])
 
 
 @case("Pages for clients that resume are bounded in bytes.", memory=48)
 def resuming_clients(stage: Stage) -> None:
-    for n in range(1_000):
-        stage.write(1, 2_000 + n * 37 % 2_000, name=f"task-{n}")  # so that no two clients' pages end at one place
+    stage.write(4_000, 300)  # so small, and equal, that no two clients' pages end at one place
     one = stage.serve()
     epoch, last = cursor_of(one).rsplit("-", 1)
     count = stage.scaled(80)
     lines = ("Accept: application/x-ndjson",)
     says = [
-        head("/api/v1/tasks", *lines, f"Last-Event-ID: {epoch}-{max(1, int(last) - 900 + n)}") for n in range(count)
+        head("/api/v1/tasks", *lines, f"Last-Event-ID: {epoch}-{max(1, int(last) - 3_900 + n)}") for n in range(count)
     ]
     with stage.measured(one, rate=0), Crowd(one, says) as crowd:
         crowd.say()
-        crowd.hear(
-            max(5, 8 * stage.scale), lambda: all(b'"synced"' in heard[-400:] for heard in crowd.heard), most=1 << 40
-        )
+        crowd.hear(stage.patience(8), lambda: all(b'"synced"' in heard[-400:] for heard in crowd.heard), most=1 << 40)
         stage.count(Counter(crowd.statuses))
 
 

@@ -1,7 +1,7 @@
 """The client that behaves well, in a process of its own so that the flood delays it as little as may be.
 
 It writes a task so many times a second, follows it on a stream, and polls `/healthz` four times a second. At each line
-on stdin it says on stdout, as JSON, what it has measured since the last one.
+on stdin it says on stdout, as JSON, what it has measured so far.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import json
 import re
 import sys
 import time
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,8 @@ class Beside:
         self._number = 0
         self._written: dict[int, float] = {}  # when each state that has not come yet was written
         self.synced = asyncio.Event()
-        self._begin()
-
-    def _begin(self) -> None:
         self._latency, self._health = Histogram(), Histogram()
-        self._events = self._failures = self._breaks = 0
-        self._first = self._number
+        self._events = self._receipts = self._failures = self._breaks = 0
 
     # The backend's part
 
@@ -89,6 +86,7 @@ class Beside:
     def _take(self, number: int) -> None:
         """A newer state stands for those before it."""
         now = time.perf_counter()
+        self._receipts += 1
         for older in [n for n in self._written if n <= number]:
             self._latency.add((now - self._written.pop(older)) * 1000)
             self._events += 1
@@ -108,23 +106,22 @@ class Beside:
             await asyncio.sleep(PERIOD)
 
     def report(self) -> dict[str, Any]:
-        """What was measured since the last report; what has not come yet is as late as it is now."""
-        now = time.perf_counter()
+        """What was measured so far; what has not come yet is as late as it is now. One of the `receipts` may stand for
+        many of the `events`."""
+        latency, now = deepcopy(self._latency), time.perf_counter()
         for written in self._written.values():
-            self._latency.add((now - written) * 1000)
-        said = {
-            "written": self._number - self._first,
+            latency.add((now - written) * 1000)
+        return {
+            "written": self._number,
             "events": self._events,
-            "p50": self._latency.quantile(0.5),
-            "p99": self._latency.quantile(0.99),
+            "receipts": self._receipts,
+            "p50": latency.quantile(0.5),
+            "p99": latency.quantile(0.99),
             "healthz": self._health.most,
             "polls": self._health.count,
             "failures": self._failures,
             "breaks": self._breaks,
         }
-        self._written.clear()
-        self._begin()
-        return said
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()

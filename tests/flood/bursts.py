@@ -35,7 +35,9 @@ def burst(stage: Stage, one: Gateway, name: str, says: list[bytes], most: int) -
     lasting = subscribers(one)
     with Crowd(one, says) as crowd:
         crowd.say()
-        crowd.hear(WAIT * 0.6, lambda: crowd.answered() >= len(says) - most * name.endswith("long-poll"))
+        crowd.hear(
+            stage.patience(WAIT * 0.6), lambda: crowd.answered() >= len(says) - most * name.endswith("long-poll")
+        )
         crowd.hear(0.3)
         answers = Counter(crowd.statuses)
     stage.count(answers)
@@ -46,7 +48,7 @@ def burst(stage: Stage, one: Gateway, name: str, says: list[bytes], most: int) -
         len(says) == let_in + answers["503"] + answers["429"],
     )
     try:
-        until(lambda: subscribers(one) <= lasting)
+        until(lambda: subscribers(one) <= lasting, stage.patience(10))
     except AssertionError:
         stage.check(f"{name}: places were not given back", False)
 
@@ -103,7 +105,7 @@ def clients_that_leave(stage: Stage) -> None:
                 if said is ways[3]:
                     crowd.hear(0.05)
                     crowd.sockets[0].sendall(frame(0x8, b"\x03\xe8"))
-        until(lambda: subscribers(one) <= 1)
+        until(lambda: subscribers(one) <= 1, stage.patience(10))
         with Crowd(one, [ways[0]] * 19) as crowd:
             crowd.say()
             crowd.hear(5, lambda: crowd.answered() == 19)

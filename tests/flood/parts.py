@@ -28,10 +28,10 @@ def is_ready(one: Gateway) -> bool:
     return False
 
 
-def becomes(condition: Callable[[], bool], seconds: float = PATIENCE) -> bool:
+def becomes(stage: Stage, condition: Callable[[], bool], seconds: float = PATIENCE) -> bool:
     """Whether something outside comes about in time."""
     try:
-        until(condition, seconds)
+        until(condition, stage.patience(seconds))
     except (AssertionError, httpx.HTTPError):
         return False
     return True
@@ -43,14 +43,14 @@ def published(stage: Stage, *options: str) -> tuple[RedisServer, Gateway, Gatewa
     stage.write(3, 100)
     near = stage.serve("--broker", redis.url, *options)
     there = stage.serve("--broker", redis.url, *options, folder=False)
-    until(lambda: is_ready(there), PATIENCE)
+    until(lambda: is_ready(there), stage.patience(PATIENCE))
     return redis, near, there
 
 
 def shows(stage: Stage, one: Gateway, id: str) -> bool:
     """Whether a task that is written now comes to a gateway."""
     stage.write(1, 10, name=id)
-    return becomes(lambda: one.get(f"/api/task?task_id={id}").status_code == 200)
+    return becomes(stage, lambda: one.get(f"/api/task?task_id={id}").status_code == 200)
 
 
 def malformed(stage: Stage, spoil: Callable[[Any], object], *options: str) -> None:
@@ -63,7 +63,7 @@ def malformed(stage: Stage, spoil: Callable[[Any], object], *options: str) -> No
         stage.check("the edge shows no new task", shows(stage, there, "later"))
         if not stage.row.broken:
             fresh = stage.serve("--broker", redis.url, *options, folder=False)
-            stage.check("a fresh edge is not ready", becomes(lambda: is_ready(fresh)))
+            stage.check("a fresh edge is not ready", becomes(stage, lambda: is_ready(fresh)))
             near.stop()
             near.start()
             stage.check("a fresh publisher publishes no new task", shows(stage, there, "newer"))
@@ -130,11 +130,11 @@ def streams_ahead_of_an_edge(stage: Stage) -> None:
     said = head("/api/v1/tasks", "Accept: application/x-ndjson", line)
     with stage.measured(there, rate=0), Crowd(there, [said] * count) as crowd:
         crowd.say()
-        crowd.hear(20, lambda: all(crowd.heard))
+        crowd.hear(stage.patience(20), lambda: all(crowd.heard))
         stage.count(Counter(crowd.statuses))
         crowd.hear(0.5)
         stage.write(1, 10, name="next")
-        crowd.hear(15, lambda: all(b'"next"' in heard for heard in crowd.heard))
+        crowd.hear(stage.patience(8), lambda: all(b'"next"' in heard for heard in crowd.heard))
         told = sum(b'"next"' in heard for heard in crowd.heard)
         stage.check(f"{told} of {count} got the next event", told == count)
 
@@ -143,14 +143,13 @@ def edge_that_says_so(stage: Stage, there: Gateway, spoil: Callable[[], object],
     """An edge whose publisher cannot write is stale within 5 s, and unknown ids are 503; until that is over."""
     with stage.measured(there, rate=0):
         spoil()
-        time.sleep(7)
-        stage.check("/readyz says that all is well", not is_ready(there))
+        stage.check("/readyz says that all is well", becomes(stage, lambda: not is_ready(there), 7))
         status = there.get("/api/task?task_id=unknown").status_code
         stage.check(f"an unknown id is {status}", status == 503)
         stale = there.get("/api/v1/tasks").json()["payload"].get("stale")
         stage.check(f"the collection says stale: {stale}", stale is True)
         mend()
-        stage.check("the edge is not ready again", becomes(lambda: is_ready(there)))
+        stage.check("the edge is not ready again", becomes(stage, lambda: is_ready(there)))
 
 
 @case("Freshness is a heartbeat of the writer: publisher killed.")
