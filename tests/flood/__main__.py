@@ -5,6 +5,7 @@ Prints a row as each ends, and at the end all of them as a table in Markdown. Ex
 
 import argparse
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -12,6 +13,9 @@ import pytest
 
 from tests.flood.cases import CASES
 from tests.flood.stage import Row
+
+LONGEST = 150
+"""Seconds after which a case is given up."""
 
 HEAD = (
     "case", "memory before → most → after, MB", "events: p50 / p99, ms", "events", "`/healthz` longest, ms (failed)",
@@ -40,6 +44,10 @@ def table(rows: list[Row]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
+def too_long(*_: object) -> None:
+    raise TimeoutError(f"it took more than {LONGEST} s")
+
+
 def main() -> int:
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     args.add_argument("case", nargs="*", metavar="CASE", help=", ".join(CASES))
@@ -50,18 +58,21 @@ def main() -> int:
     if unknown := [name for name in given.case if name not in CASES]:
         args.error(f"there is no case {', '.join(unknown)}")
     rows: list[Row] = []
+    signal.signal(signal.SIGALRM, too_long)
     for name in given.case or CASES:
+        signal.alarm(LONGEST)
         try:
             rows.append(CASES[name].run(scale=given.scale))
         except pytest.skip.Exception as reason:
             print(f"{name}: skipped, {reason}", file=sys.stderr)
             continue
         print(f"{'broken' if rows[-1].broken else 'held  '}  {'  '.join(filter(None, cells(rows[-1])))}", flush=True)
+        if given.json:
+            given.json.write_text(json.dumps([row.as_dict() for row in rows], indent=1) + "\n")
+        if given.markdown:
+            given.markdown.write_text(table(rows))
+    signal.alarm(0)
     print("\n" + table(rows))
-    if given.json:
-        given.json.write_text(json.dumps([row.as_dict() for row in rows], indent=1) + "\n")
-    if given.markdown:
-        given.markdown.write_text(table(rows))
     return int(any(row.broken for row in rows))
 
 
