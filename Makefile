@@ -4,6 +4,7 @@
 # make audit          look the dependencies up in the public advisories (needs the internet)
 # make docs           write docs/settings.md from the code
 # make constraints    pin what is installed to the newest versions (needs a package index)
+# make flood          floods, bursts and broken parts       make flood CASES='pings redis-full'
 # make soak           an hour of mixed clients and faults           make soak MINUTES=20
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -25,6 +26,9 @@ test-all:
 
 soak: $(VENV)/tested
 	$(BIN)/python -m tests.soak $(or $(MINUTES),60)
+
+flood: $(VENV)/tested
+	$(BIN)/python -m tests.flood $(CASES) $(ARGS)
 
 constraints: $(BIN)/python
 	$(BIN)/python -m pip install --quiet uv
@@ -55,4 +59,4 @@ docs: $(VENV)/installed
 clean:
 	rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: run test test-all constraints docs soak audit clean
+.PHONY: run test test-all constraints docs soak flood audit clean

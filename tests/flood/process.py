@@ -1,0 +1,111 @@
+"""A process goes on without its log, ends when a part of it cannot, and leaves nothing behind."""
+
+import contextlib
+import resource
+import signal
+import socket
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import httpx
+
+from tests.flood.clients import Crowd, Raw, head
+from tests.flood.stage import Stage, case
+from tests.harness import Gateway, until
+
+GATEWAY = (sys.executable, "-m", "gateway")
+
+
+def shell(redirection: str) -> tuple[str, ...]:
+    """The gateway's command, with its log led somewhere; it keeps its process id."""
+    return ("bash", "-c", f'exec "$0" "$@" {redirection}', *GATEWAY)
+
+
+def without_log(stage: Stage, redirection: str) -> None:
+    for format in ("text", "json"):
+        one = stage.serve("--access-log", "--log-format", format, command=shell(redirection))
+        stage.write(1, 100)
+        with stage.measured(one):
+            for _ in range(50):
+                with contextlib.suppress(httpx.HTTPError):
+                    stage.count(Counter([str(one.get("/api/task?task_id=task-0").status_code)]))
+            stage.check(f"{format}: it has ended with {one.process.poll()}", one.process.poll() is None)
+    stage.check(f"answers were {dict(stage.row.answers)}", stage.row.answers == Counter({"200": 100}))
+
+
+@case("The log's reader goes away: 2>&1 | head -1")
+def log_without_reader(stage: Stage) -> None:
+    without_log(stage, "> >(head -1 >/dev/null) 2>&1")
+
+
+@case("The log's disk is full: >/dev/full 2>&1")
+def log_on_a_full_disk(stage: Stage) -> None:
+    without_log(stage, ">/dev/full 2>&1")
+
+
+@case("There is no log: <&- >&- 2>&-")
+def log_descriptors_closed(stage: Stage) -> None:
+    without_log(stage, "<&- >&- 2>&-")
+
+
+@case("A log line is one line where stderr is no terminal.")
+def long_log_lines(stage: Stage) -> None:
+    one = stage.serve("--access-log", env={"COLUMNS": ""})
+    with stage.measured(one):
+        path = f"/api/task?task_id={'x' * 200}"
+        one.get(path)
+        with contextlib.suppress(AssertionError):
+            until(lambda: any("task_id=xx" in line for line in one.lines), 3)
+        stage.check("the line was cut or wrapped", any(path in line for line in one.lines))
+
+
+@case("No thread can be started: it goes on, or ends with a status that is not 0.")
+def no_more_threads(stage: Stage) -> None:
+    """The address space is full, so that no thread gets its stack; polls need threads, as the comparison does."""
+    stage.write(200, 100, age=1e8)
+    one = stage.serve("--reconcile", "0.3", "--poll", "0.3", "--no-watch")
+    pid = one.process.pid
+    with stage.measured(one):
+        size = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.prlimit(pid, resource.RLIMIT_AS, (size + (1 << 20), resource.RLIM_INFINITY))
+        with Crowd(one, [head(f"/api/task?task_id=task-{n}") for n in range(200)]) as crowd:
+            crowd.say()
+            crowd.hear(5, lambda: crowd.answered() == 200)
+            stage.count(Counter(crowd.statuses))
+        time.sleep(3)
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(pid, resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)
+        time.sleep(3)
+        works_or_has_ended(stage, one)
+
+
+def works_or_has_ended(stage: Stage, one: Gateway) -> None:
+    status = one.process.poll()
+    if status is None:
+        with contextlib.suppress(httpx.HTTPError):
+            answer = one.get("/api/v1/tasks?wait=0.1&id=task-0").status_code
+            with one.sse("/api/task?task_id=beside") as events:
+                stage.check("no stream", bool(next(events)))
+            stage.check(f"a long-poll is {answer}", answer == 200)
+            return
+    stage.check(f"neither works nor has ended with an error: {status}", bool(status))
+
+
+@case("A second signal ends it at once, and leaves no path behind.")
+def second_signal(stage: Stage) -> None:
+    path = stage.folder / "gateway.sock"
+    one = stage.serve("--bind", f"unix:{path}", "--grace", "10")
+    stage.write(1, 60_000)
+    with stage.measured(one), Raw(one) as raw:
+        raw.say(head("/api/task?task_id=task-0") * 200)  # answers that nobody takes: it waits for them
+        with socket.socket(socket.AF_UNIX) as opened:
+            opened.connect(str(path))
+        time.sleep(0.3)
+        stage.row.most = stage.row.before
+    one.process.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+    one.process.send_signal(signal.SIGTERM)
+    one.process.wait(15)
+    stage.check("the socket's path stays", not path.exists())
