@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from gateway.broker.keys import SEQUENCE, offset_of
+from gateway.broker.values import SEQUENCE, offset_of
 from tests.flood.clients import Crowd, head
 from tests.flood.stage import Stage, case
 from tests.harness import Gateway, until
