@@ -353,6 +353,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def hand_over(self, _head: bytes = b"") -> Socket | None:
         """Accepts the handshake, and gives the connection away. None: the client has left."""
         if self.disconnected or self.transport.is_closing():
+            self.handshake_complete = True  # nobody waits for its end: that is no error
             return None
         self.connections.discard(self)
         left = self._intake.end()

@@ -5,12 +5,12 @@ one shared block of bytes and one write for each. One whose outlet is full is *b
 the outlet has drained it asks the store for what came after that place, newest state of each task (conflation).
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from functools import partial
-from heapq import heappop, heappush
-from itertools import chain, count
+from itertools import chain
 from operator import attrgetter
 
+from gateway.backlog import Backlog, Schedule
 from gateway.interest import Interest
 from gateway.pages import Pages
 from gateway.roster import Roster
@@ -28,19 +28,18 @@ class Hub:
     def __init__(
         self,
         store: Store,
-        call_soon: Callable[[Callable[[], None]], object],
-        call_later: Callable[[Callable[[], None]], object] | None = None,
+        call_soon: Schedule,
+        call_later: Schedule | None = None,
         *,
         heartbeat: int = 15,
         write_deadline: int = 60,
     ) -> None:
         self._store = store
-        self._call_soon, self._call_later = call_soon, call_later or call_soon
+        self._call_soon = call_soon
         self._pending: list[Event] = []
         self._roster = Roster(heartbeat)
         self._interest = Interest()
-        self._ahead: list[tuple[int, int, Subscription]] = []  # by place: they have seen more, at another edge
-        self._arrivals = count()
+        self._backlog = Backlog(call_soon, call_later or call_soon, self._resume)
         self._stale = False
         self._pages = Pages(store)
         self.write_deadline = write_deadline
@@ -122,8 +121,7 @@ class Hub:
     def flush(self) -> None:
         """One pass: gives all live subscriptions what was published since the last."""
         self._pass_on()
-        while self._ahead and self._ahead[0][0] <= self._store.head:
-            self._go_on(heappop(self._ahead)[2])
+        self._backlog.release(self._store.head)
 
     def _pass_on(self) -> None:
         events, self._pending = self._pending, []
@@ -189,12 +187,10 @@ class Hub:
     def _drained(self, sub: Subscription) -> None:
         """Its outlet has room again: the client has taken something."""
         sub.stalled = None
-        self.flush()
-        self._go_on(sub)
+        self._resume(sub)
 
-    def _in_turn(self, sub: Subscription) -> None:
-        sub.due = False
-        self.flush()
+    def _resume(self, sub: Subscription) -> None:
+        self._pass_on()
         self._go_on(sub)
 
     def _go_on(self, sub: Subscription) -> None:
@@ -202,7 +198,7 @@ class Hub:
         if sub.live or sub not in self._roster:
             return
         if sub.place > self._store.head:
-            heappush(self._ahead, (sub.place, next(self._arrivals), sub))
+            self._backlog.park(sub)
             return
         if not self._give_first(sub):
             return
@@ -233,10 +229,8 @@ class Hub:
                 self._give(sub, [event])
                 if sub not in self._roster:
                     return False
-            elif not sub.due:
-                sub.due = True
-                self._call_later(partial(self._in_turn, sub))
-            if not event:
+            else:
+                self._backlog.rest(sub)
                 return False
         return False
 
@@ -247,6 +241,10 @@ class Hub:
                 self._reset(sub)  # what it missed is forgotten
             if sub.place == self._store.head:
                 return True
+            self._backlog.serve_soon(self._pages.renew, self._pages.has_room)
+            if not self._pages.has_room():
+                self._backlog.queue(sub)
+                return False
             page = self._pages.next(sub)
             self.delivered += page.events
             self.conflated += page.conflated
@@ -285,7 +283,7 @@ class Hub:
         """The store's order is another one: all begin anew."""
         self._pending.clear()
         self._pages.forget()
-        self._ahead.clear()
+        self._backlog.forget()
         for sub in self._roster:
             sub.live = False
             self._interest.leave(sub)

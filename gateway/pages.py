@@ -15,6 +15,10 @@ KEPT = 8 << 20
 """Bytes of pages that are kept for others: a stampede asks for the same ones."""
 
 
+PASS, MADE = 16, 8
+"""What may be handed out in one pass of the loop: a page that was made for it counts for so many that were there."""
+
+
 class Page(NamedTuple):
     """What comes next, and the place after it; `conflated` events were made needless by newer ones of their tasks."""
 
@@ -33,6 +37,15 @@ class Pages:
         self.tidy = self._made.tidy
         self.forget = self._made.clear
         """The store has changed."""
+        self._left = PASS
+
+    def renew(self) -> None:
+        """Another pass of the loop begins."""
+        self._left = PASS
+
+    def has_room(self) -> bool:
+        """Whether more may be handed out in this pass."""
+        return self._left > 0
 
     def next(self, sub: Subscription) -> Page:
         """The next page for a subscription that wants everything."""
@@ -40,7 +53,9 @@ class Pages:
         view = sub.view
         key = (sub.encoding, view, sub.place, snapshot)
         if not sub.oldest and (known := self._made.get(key)):
+            self._left -= 1
             return known
+        self._left -= MADE
         events = self._store.since(sub.place, PAGE)
         end = events[-1].offset if events else self._store.head
         shown = [

@@ -86,7 +86,7 @@ class Subscription:
         self.slot = 0
         self.stalled: int | None = None  # since which beat its outlet is full
         self.first = NOTHING  # states from outside the store's order; None: not yet
-        self.due = False  # its turn comes in the next pass of the loop
+        self.due = False  # it waits for its turn to go on
         self.answered: Callable[[], None] = _nobody
         self.client = client
         self.grant = grant

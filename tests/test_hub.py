@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway import pages
 from gateway.access.grants import EVERYTHING, Grant
 from gateway.dialects import FLAT, ITEM
 from gateway.hub import Hub
@@ -227,11 +228,31 @@ def test_a_slow_snapshot_is_given_in_pages() -> None:
     turns = 0
     while not subscription.synced:
         reader.read()
+        world.turn()
         assert sum(map(len, reader.blocks)) < 300_000
         seen += progress(reader.take())
         turns += 1
     assert turns > 2
     assert [i for i, _ in seen] == [f"t{n}" for n in range(2_000)]
+
+
+def test_a_pass_makes_few_pages_and_all_have_their_turn() -> None:
+    """One that is far behind holds nobody up: each pass of the loop makes two pages, however many wait."""
+    world = World()
+    for n in range(3_000):
+        world.put(f"t{n}", n)
+    world.turn()
+    readers = [world.follow(f"{world.store.epoch}-{place}")[0] for place in range(1, 50)]
+    most, passes = 0, 0
+    while world.scheduled:
+        before = sum(len(reader.blocks) for reader in readers)
+        world.turn()
+        most = max(most, sum(len(reader.blocks) for reader in readers) - before)
+        passes += 1
+    assert most < 2 * (pages.PASS // pages.MADE) + len(readers)  # their pages, and `synced` for who has all
+    assert passes > len(readers)
+    for place, reader in enumerate(readers, 1):
+        assert [i for i, _ in progress(reader.lines())] == [f"t{n}" for n in range(place, 3_000)]
 
 
 def test_a_single_task_ends_with_its_final_state() -> None:
@@ -428,13 +449,16 @@ def test_every_reader_ends_right_whatever_happened(seed: int, limit: int) -> Non
             case 7 if client.reader and client.reader.full:
                 client.take()
                 client.reader.read()
-    world.turn()
+    while world.scheduled:
+        world.turn()
     for client in clients:
         client.take()
         if client.reader is None:
             client.connect()
         elif client.reader.full:
             client.reader.read()
+        while world.scheduled:
+            world.turn()
         client.take()
         held = {e.id for e in world.store.newest_first()}
         assert {i: u for i, u in client.state.items() if i in held} == {i: u for i, u in truth.items() if i in held}
