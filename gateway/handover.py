@@ -12,7 +12,7 @@ import asyncio
 import logging
 from typing import Any
 
-from uvicorn._types import ASGI3Application, ASGIReceiveEvent
+from uvicorn._types import ASGI3Application, ASGIReceiveEvent, ASGISendEvent
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
@@ -62,6 +62,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_head = True
         self._head_bytes, self._trailer_bytes = 0, -1
         self._body_left = 0  # of a body whose length was said
+        self._answer_bytes = 0
         self._unsent: tuple[str, int] | None = None
         self._read_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
@@ -178,7 +179,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._intake.block()
         if not self._unsent:
             client = self._running.scope["client"] if self._running else self.client  # a proxy may have named another
-            self._unsent = peer_of({"client": client}), self.transport.get_write_buffer_size()
+            held = max(self._answer_bytes, self.transport.get_write_buffer_size())  # it is held until all of it is sent
+            self._unsent = peer_of({"client": client}), held
             self.unsent.take(*self._unsent)
         self._write_timer = self.loop.call_later(self.write_deadline, self.transport.abort)
 
@@ -236,7 +238,9 @@ class HttpProtocol(HttpToolsProtocol):
         if cycle is None or self.flow.write_paused or not cycle.keep_alive or cycle.disconnected:
             return False
         self._log(cycle.scope, status)
-        self.transport.write(b"".join([STATUS_LINE[status], self._default_lines(cycle.scope), head, body]))
+        answer = b"".join([STATUS_LINE[status], self._default_lines(cycle.scope), head, body])
+        self._answer_bytes = len(answer)
+        self.transport.write(answer)
         cycle.response_started = cycle.response_complete = True
         cycle.message_event.set()
         cycle.on_response()
@@ -329,6 +333,11 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.read_paused = False
             self._intake.resume_reading()  # uvicorn has the transport read, whatever else holds it up
         return message
+
+    async def send(self, message: ASGISendEvent) -> None:
+        await super().send(message)
+        if self.close_sent:  # uvicorn takes a refusal for no answer at all, and logs an error
+            self.handshake_complete = True
 
     def pause_writing(self) -> None:
         super().pause_writing()

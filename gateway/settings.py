@@ -120,10 +120,10 @@ class Settings(BaseSettings):
     max_streams: int = Field(20_000, ge=1, description="Most streams and long-polls at once; polls go on beyond it.")
     max_streams_per_address: int = Field(200, ge=1, description="Most of them from one address but this machine's.")
     max_unsent: int = Field(
-        32 << 20, ge=65_536, description="Most bytes of answers that clients have not taken yet; then 503."
+        64 << 20, ge=65_536, description="Most bytes of answers that clients have not taken yet; then 503."
     )
     max_unsent_per_address: int = Field(
-        8 << 20, ge=65_536, description="Most of them for one address but this machine's."
+        16 << 20, ge=65_536, description="Most of them for one address but this machine's."
     )
     max_ids: int = Field(1_000, ge=1, description="Most task ids in a query, and on a WebSocket.")
     max_message: int = Field(65_536, ge=128, description="Most bytes of a message from a WebSocket client.")

@@ -60,7 +60,7 @@ def large_pages_over_http1(stage: Stage) -> None:
         stage.count(Counter(crowd.statuses))
 
 
-@case("Answers in flight have a budget in bytes: many small connections that do not read.", memory=64)
+@case("Answers in flight have a budget in bytes: many small connections that do not read.", memory=80)
 def large_polls_over_1000_connections(stage: Stage) -> None:
     stage.write(1, 60_000)
     one = stage.serve()
