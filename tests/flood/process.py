@@ -60,7 +60,7 @@ def long_log_lines(stage: Stage) -> None:
         stage.check("the line was cut or wrapped", any(path in line for line in one.lines))
 
 
-@case("No thread can be started: it goes on, and does all of its work again when that is over.")
+@case("No thread can be started: it goes on, and does all of its work again when that is over.", p99=2_000)
 def no_more_threads(stage: Stage) -> None:
     stage.write(200, 100, age=1e8)
     short = stage.folder / "short"
