@@ -1,6 +1,7 @@
 # make run            play a backend and serve it          make run DATA=/some/path   serve that data path
-# make test           install what tests need, then lint, types, tests
-# make test-all       the same with each Python that is here, one after the other
+# make test           lint, types, and the tests of every feature's core: some minutes, and nothing but Python
+# make test-all       that, and all other tests: browsers, proxies, Redis, other languages, floods; installs programs
+# make test-pythons   make test with each Python that is here, one after the other
 # make audit          look the dependencies up in the public advisories (needs the internet)
 # make docs           write docs/settings.md from the code
 # make constraints    pin what is installed to the newest versions (needs a package index)
@@ -18,16 +19,19 @@ test: $(VENV)/tested
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest --numprocesses auto --dist loadfile $(ARGS)
+	$(BIN)/pytest --numprocesses auto --dist worksteal -m 'not extended' $(ARGS)
 
-test-all:
+test-all: test $(VENV)/programs
+	$(BIN)/pytest --numprocesses auto --dist worksteal -m extended $(ARGS)
+
+test-pythons:
 	@for v in 3.11 3.12 3.13 3.14; do \
 		if python$$v -c 'import venv' 2>/dev/null; then $(MAKE) test PYTHON=python$$v VENV=.venv-$$v || exit; fi; done
 
 soak: $(VENV)/tested
 	$(BIN)/python -m tests.soak $(or $(MINUTES),60)
 
-flood: $(VENV)/tested
+flood: $(VENV)/programs
 	$(BIN)/python -m tests.flood $(CASES) $(ARGS)
 
 constraints: $(BIN)/python
@@ -48,9 +52,12 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all]'
 	@touch $@
 
-$(VENV)/tested: $(VENV)/installed tests/system.sh
-	@sh tests/system.sh tests
+$(VENV)/tested: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+$(VENV)/programs: tests/system.sh | $(VENV)/tested
+	@sh tests/system.sh tests
 	@touch $@
 
 docs: $(VENV)/installed
@@ -59,4 +66,4 @@ docs: $(VENV)/installed
 clean:
 	rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: run test test-all constraints docs soak flood audit clean
+.PHONY: run test test-all test-pythons constraints docs soak flood audit clean

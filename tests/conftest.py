@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from tests.counting import Counting
 from tests.harness import Gateway, require
 from tests.redisserver import RedisServer
 
@@ -17,7 +18,33 @@ QUIET = [
 ]
 
 
-@pytest.fixture(scope="session", params=["gateway", "uvicorn"])
+EXTENDED = frozenset(
+    {
+        *("test_broker", "test_broker_faults", "test_broker_input", "test_broker_page", "test_broker_pulse"),  # Redis
+        *("test_client", "test_examples", "test_go_client", "test_shell_client", "test_units"),  # other languages
+        *("test_page", "test_access_page", "test_engines"),  # browsers
+        *("test_proxies", "test_http2", "test_upstream", "test_poll_to_push", "test_fair_backend"),  # other servers
+        *("test_faults", "test_fuzz", "test_flood", "test_flood_random", "test_model", "test_scale", "test_storm"),
+        *("test_image", "test_package", "test_bench", "test_supervised", "test_socket_activation"),  # what is shipped
+    }
+)
+"""Files that only `make test-all` runs: they need other programs, or minutes."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Counting(), "counting")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        needs = {"browser", "redis"} & set(getattr(item, "fixturenames", ()))
+        if needs or item.path.stem in EXTENDED:
+            item.add_marker(pytest.mark.extended)
+
+
+@pytest.fixture(scope="session", params=["gateway", pytest.param("uvicorn", marks=pytest.mark.extended)])
 def gateway(request: pytest.FixtureRequest) -> Iterator[Gateway]:
     """A running gateway that many tests share: once our own server, once the app under a plain ASGI server."""
     with Gateway("--task-wait", "1", "--heartbeat", "1", kind=request.param) as running:

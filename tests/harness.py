@@ -21,10 +21,15 @@ import httpx
 import pytest
 from httpx_sse import ServerSentEvent, connect_sse
 
+from tests.forked import Forked
+
 PLAIN = ssl.create_default_context()
 """Made once: it takes longer than most requests."""
 
 CI = os.environ.get("CI") == "true"
+
+
+COMMAND = (sys.executable, "-m", "gateway")
 
 
 def require(program: str) -> str:
@@ -62,7 +67,7 @@ class Gateway:
         data: Path | None = None,
         folder: bool = True,
         env: dict[str, str] | None = None,
-        command: tuple[str, ...] = (sys.executable, "-m", "gateway"),
+        command: tuple[str, ...] = COMMAND,
         cwd: Path | None = None,
     ):
         self.kind = kind
@@ -92,7 +97,11 @@ class Gateway:
             env |= {"GATEWAY_DATA_PATH": str(self.data)} if self._folder else {}
             for name, value in zip(self.options[::2], self.options[1::2], strict=True):
                 env["GATEWAY_" + name.removeprefix("--").replace("-", "_").upper()] = value
-        self.process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, env=env, cwd=self._cwd)
+        self.process: subprocess.Popen[str] | Forked
+        if hasattr(os, "fork") and argv[:2] == list(COMMAND[:2]):
+            self.process = Forked(argv, env=env, cwd=self._cwd)
+        else:
+            self.process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, env=env, cwd=self._cwd)
         assert self.process.stderr
         self._reader = threading.Thread(target=self._read, args=(self.process.stderr,), daemon=True)
         self._reader.start()
