@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.flood.cases import CASES
-from tests.flood.stage import Row
+from tests.flood.row import Row
 
 LONGEST = 150
 """Seconds after which a case is given up."""

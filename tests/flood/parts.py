@@ -144,6 +144,8 @@ def edge_that_says_so(stage: Stage, there: Gateway, spoil: Callable[[], object],
     with stage.measured(there, rate=0):
         spoil()
         stage.check("/readyz says that all is well", becomes(stage, lambda: not is_ready(there), 7))
+        time.sleep(3)  # it is not only connecting anew
+        stage.check("/readyz says again that all is well", not is_ready(there))
         status = there.get("/api/task?task_id=unknown").status_code
         stage.check(f"an unknown id is {status}", status == 503)
         stale = there.get("/api/v1/tasks").json()["payload"].get("stale")

@@ -12,12 +12,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from tests.flood.row import Bounds, Row
 from tests.harness import Backend, Gateway, flat
 from tests.redisserver import RedisServer
 from tests.test_access import SECRET, token
@@ -28,49 +29,8 @@ MEGABYTE = 1 << 20
 ENOUGH, TOO_MUCH = 1_000, 1_500
 """Megabytes at which a flood stops, and at which the gateway is killed: the machine is to survive."""
 
-SERVED = 0.05
-"""Receipts for each write, 20 a second, below which others are not served however slow the machine is."""
-
 SETTLES = 1.0
 """Seconds after a flood in which what it has left behind still counts."""
-
-
-@dataclass
-class Bounds:
-    """Megabytes by which memory may grow, milliseconds for others' events and for `/healthz`, backend requests."""
-
-    memory: float = 32
-    p99: float = 100
-    healthz: float = 1_000
-    asked: int | None = None
-
-
-@dataclass
-class Row:
-    """What was measured in a case, and which bounds it broke. `served` is how many receipts there were for each write
-    while it flooded: 0 where nobody else was served.
-    """
-
-    case: str
-    before: float = 0
-    most: float = 0
-    after: float = 0
-    p50: float = 0
-    p99: float = 0
-    written: int = 0
-    events: int = 0
-    served: float = 1
-    healthz: float = 0
-    polls: int = 0
-    failures: int = 0
-    answers: Counter[str] = field(default_factory=Counter)
-    asked: int | None = None
-    exits: list[int | str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    broken: list[str] = field(default_factory=list)
-
-    def as_dict(self) -> dict[str, Any]:
-        return {**vars(self), "answers": dict(self.answers)}
 
 
 class Stage:
@@ -212,8 +172,7 @@ class Stage:
 
     def check(self, sentence: str, good: bool) -> None:
         """Says what is wrong where it is not so."""
-        if not good:
-            self.row.broken.append(sentence)
+        self.row.check(sentence, good)
 
 
 @dataclass(frozen=True)
@@ -232,24 +191,8 @@ class Case:
                 self.play(stage)
             except (OSError, AssertionError, httpx.HTTPError) as trouble:
                 stage.check(f"could not be played to its end: {type(trouble).__name__} {trouble}"[:200], False)
-        self._judge(stage)
+        stage.row.judge(stage.bounds, brief=brief)
         return stage.row
-
-    def _judge(self, stage: Stage) -> None:
-        row, bounds, brief = stage.row, stage.bounds, stage.brief
-        grown = row.most - row.before
-        stage.check(f"memory grew by {grown:.0f} MB (bound {bounds.memory:g})", grown <= bounds.memory)
-        served = row.served >= SERVED and (row.polls > row.failures or not row.polls)
-        stage.check(f"others were not served: {row.events} of {row.written} events", served)
-        stage.check(f"/healthz failed {row.failures} times", not row.failures or brief)
-        stage.check(f"others' p99 {row.p99:.0f} ms (bound {bounds.p99:g})", brief or row.p99 <= bounds.p99)
-        stage.check(
-            f"/healthz took {row.healthz:.0f} ms (bound {bounds.healthz:g})", brief or row.healthz <= bounds.healthz
-        )
-        if bounds.asked is not None:
-            asked = row.asked or 0
-            stage.check(f"{asked} requests at the backend (bound {bounds.asked})", asked <= bounds.asked)
-        stage.check(f"exit status {row.exits}", all(code == 0 for code in row.exits))
 
 
 def case(principle: str, **bounds: Any) -> Callable[[Callable[[Stage], None]], Case]:
