@@ -26,6 +26,9 @@ from tests.forked import Forked
 PLAIN = ssl.create_default_context()
 """Made once: it takes longer than most requests."""
 
+PATIENCE = 90.0
+"""Seconds that anything may take that is known to come: a machine may be ten times too slow."""
+
 CI = os.environ.get("CI") == "true"
 
 
@@ -105,7 +108,7 @@ class Gateway:
         assert self.process.stderr
         self._reader = threading.Thread(target=self._read, args=(self.process.stderr,), daemon=True)
         self._reader.start()
-        until = time.monotonic() + 20
+        until = time.monotonic() + PATIENCE
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
                 break
@@ -122,7 +125,7 @@ class Gateway:
         if self.process.poll() is None:
             self.process.send_signal(sig)
         try:
-            code = self.process.wait(15)
+            code = self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise
@@ -157,14 +160,14 @@ class Gateway:
 
     def get(self, path: str, **headers: str) -> httpx.Response:
         return httpx.get(
-            self.url + path, headers={k.replace("_", "-"): v for k, v in headers.items()}, timeout=10, verify=PLAIN
+            self.url + path, headers={k.replace("_", "-"): v for k, v in headers.items()}, timeout=PATIENCE, verify=PLAIN
         )
 
     @contextlib.contextmanager
     def sse(self, path: str, **headers: str) -> Iterator[Iterator[ServerSentEvent]]:
         given = {k.replace("_", "-"): v for k, v in headers.items()}
         with (
-            httpx.Client(timeout=10, verify=PLAIN) as client,
+            httpx.Client(timeout=PATIENCE, verify=PLAIN) as client,
             connect_sse(client, "GET", self.url + path, headers=given) as source,
         ):
             source.response.raise_for_status()
@@ -173,7 +176,7 @@ class Gateway:
     @contextlib.contextmanager
     def ndjson(self, path: str) -> Iterator[Iterator[dict[str, Any]]]:
         headers = {"Accept": "application/x-ndjson"}
-        with httpx.stream("GET", self.url + path, headers=headers, timeout=10, verify=PLAIN) as response:
+        with httpx.stream("GET", self.url + path, headers=headers, timeout=PATIENCE, verify=PLAIN) as response:
             response.raise_for_status()
             yield (json.loads(line) for line in _lines(response.iter_bytes()) if line)
 
@@ -209,7 +212,7 @@ def _lines(parts: Iterator[bytes]) -> Iterator[bytes]:
         yield from whole
 
 
-def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
     """Waits for something outside that sends no event, such as a process's log."""
     end = time.monotonic() + seconds
     while not condition():
