@@ -159,9 +159,8 @@ class Gateway:
     # The client's part
 
     def get(self, path: str, **headers: str) -> httpx.Response:
-        return httpx.get(
-            self.url + path, headers={k.replace("_", "-"): v for k, v in headers.items()}, timeout=PATIENCE, verify=PLAIN
-        )
+        given = {k.replace("_", "-"): v for k, v in headers.items()}
+        return httpx.get(self.url + path, headers=given, timeout=PATIENCE, verify=PLAIN)
 
     @contextlib.contextmanager
     def sse(self, path: str, **headers: str) -> Iterator[Iterator[ServerSentEvent]]:

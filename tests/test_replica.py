@@ -209,7 +209,7 @@ class Model(RuleBasedStateMachine):
             client.take()
 
 
-Model.TestCase.settings = settings(max_examples=500, stateful_step_count=40, deadline=None)
+Model.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 TestModel = Model.TestCase
 
 

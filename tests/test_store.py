@@ -1,5 +1,7 @@
 """The store against a plain model: whatever happens, who asks from a cursor ends right."""
 
+import os
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -111,7 +113,8 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 TestStore = StoreMachine.TestCase
-TestStore.settings = settings(max_examples=2_000, stateful_step_count=40, deadline=None)
+EXAMPLES = 2_000 if os.environ.get("FULL") else 300
+TestStore.settings = settings(max_examples=EXAMPLES, stateful_step_count=40, deadline=None)
 
 
 def test_bytes_are_bounded() -> None:
