@@ -261,6 +261,7 @@ class HttpProtocol(HttpToolsProtocol):
             return None
         self._log(self._running.scope, 200)
         self.connections.discard(self)
+        self._stop_reading_timer()
         self._intake.end()
         stream = Stream(self.transport, self.connections)
         ending = b"transfer-encoding: chunked\r\nconnection: close\r\n"
@@ -309,6 +310,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def _take(self, data: bytes, at: int) -> int:
         if self.handshake_initiated:
+            if not self.handshake_complete:
+                return 0  # frames come after the answer
             data = data[at : at + FRAMES]
         super().data_received(data)  # a handshake comes whole: it was read before
         if self.read_paused:
@@ -338,6 +341,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         await super().send(message)
         if self.close_sent:  # uvicorn takes a refusal for no answer at all, and logs an error
             self.handshake_complete = True
+        if self.handshake_complete:
+            self._intake.go_on()
 
     def pause_writing(self) -> None:
         super().pause_writing()
