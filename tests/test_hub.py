@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -498,3 +498,66 @@ def test_a_grant_ends_its_subscriptions() -> None:
     world.hub.end_grants(5, frozenset({"b"}))
     assert [reader.code for reader in readers] == [POLICY, None, POLICY, None]
     assert len(world.hub) == 2
+
+
+def test_one_that_is_over_wants_nothing_any_more() -> None:
+    world = World()
+    _, subscription = world.follow(ids=["a"])
+    world.hub.unsubscribe(subscription)
+    world.hub.want(subscription, ["b"], None, [])
+    assert not world.hub.is_wanted("a", by_name=True)
+    assert not world.hub.is_wanted("b", by_name=True)
+
+
+def test_who_takes_nothing_is_closed_whatever_it_asks_for() -> None:
+    world = World()
+    world.put("a", 1)
+    reader, subscription = world.follow(ids=["a"])
+    reader.full = True
+    for second in range(20):
+        world.hub.want(subscription, [f"t{second}"], None, [])  # each is given something, and none of it is taken
+        world.hub.beat()
+    assert reader.aborted
+    assert world.hub.expired == 1
+
+
+def test_any_number_of_those_ahead_get_what_comes_when_it_comes() -> None:
+    world = World(copied=True, epoch="e")
+    parked = [world.follow("e-5") for _ in range(2_000)]
+    assert not any(reader.take() for reader, _ in parked)
+    for offset in (3, 5, 6):
+        event = world.store.put(task("a", offset), at=offset)
+        assert event
+        world.hub.publish(event)
+        while world.scheduled:
+            world.turn()
+    for reader, subscription in parked:
+        assert progress(reader.take()) == [("a", 6)]
+        assert subscription.live
+
+
+def test_first_states_are_asked_for_as_they_are_taken() -> None:
+    world, reader, asked = World(), Sipping(), []
+
+    def first() -> Iterator[Event | None]:
+        for n in range(6):
+            asked.append(n)
+            yield None if n == 3 else Event(0, Kind.TASK, f"old{n}", task(f"old{n}", n))
+
+    subscription = Subscription(world.all, reader, ids=[f"old{n}" for n in range(6)])
+    answers: list[bool] = []
+    subscription.answered = lambda: answers.append(subscription.synced)
+    world.hub.subscribe(subscription, None, first())
+    assert asked == []  # what it was greeted with has not been taken
+    for n in range(1, 4):
+        reader.read()
+        assert asked == list(range(n))
+    reader.read()
+    assert asked == [0, 1, 2, 3]  # the fourth takes long: others come first
+    reader.read()
+    assert asked == [0, 1, 2, 3, 4]
+    while not subscription.synced:
+        assert not answers
+        reader.read()
+        world.turn()
+    assert answers == [True]

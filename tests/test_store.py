@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from gateway.store import Kind, Store
+from gateway.store import Event, Kind, Store, size_of
 from gateway.tasks import Task, parse
 
 IDS = st.sampled_from("abcdef")
@@ -152,3 +152,17 @@ def test_pages_are_cut_by_size_and_hold_at_least_one() -> None:
     page = store.since(0, 3_000)
     assert [e.id for e in page] == ["t0", "t1", "t2"]
     assert [e.id for e in store.since(page[-1].offset, 1)] == ["t3"]
+
+
+def test_all_that_is_held_of_a_task_is_counted() -> None:
+    store = Store(max_bytes=100_000)
+    wide = b'{\n  "progress": 1,\n  "data": "%b"\n}' % (b"x" * 10_000)
+    for n in range(50):
+        store.put(parse(f"t{n}", wide, n))
+    assert len(store) <= 100_000 // 20_000  # the file's bytes, and the same on one line
+    for n in range(50):
+        store.invalidate(f"bad{n}", "e" * 10_000, still=None)
+    assert sum(map(size_of, store.since(0))) <= 100_000
+    tight = parse("tight", b'{"progress":1}', 1)
+    assert tight.line is tight.body
+    assert size_of(Event(1, Kind.TASK, "tight", tight)) < size_of(Event(1, Kind.TASK, "w", parse("w", wide, 1)))
