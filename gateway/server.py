@@ -15,7 +15,8 @@ from uvicorn.server import HANDLED_SIGNALS
 
 from gateway.app import Gateway
 from gateway.certificate import Certificate
-from gateway.handover import HttpProtocol, WebSocketProtocol
+from gateway.handover import HttpProtocol
+from gateway.handshake import WebSocketProtocol
 from gateway.parts import Parts
 from gateway.settings import Settings
 from gateway.sockets import BACKLOG, prepare
