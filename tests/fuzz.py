@@ -131,8 +131,27 @@ class Wire(asyncio.Transport):
     def close(self) -> None:
         self.closed = True
 
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
 
 def frames(chance: random.Random) -> None:
+    asyncio.run(talk(chance))
+
+
+async def talk(chance: random.Random) -> None:
     wire = Wire()
     socket = Socket(wire, set(), 65_536)
     socket.incoming = lambda message: b'{"said":%d}\n' % len(message)
@@ -141,6 +160,7 @@ def frames(chance: random.Random) -> None:
         size = chance.randint(1, len(sent))
         socket.data_received(sent[:size])
         sent = sent[size:]
+        await asyncio.sleep(0)
     if wire.closed and wire.written:
         assert re.search(rb"\x88.(\x03[\xe8-\xf7]|)", wire.written, re.DOTALL), wire.written
 
