@@ -77,7 +77,7 @@ class Asking:
             if error.status != 404:
                 raise
             self._spoken.pop(kind, None)  # if another kind of backend has taken its place, that is found out
-            return Answer()
+            return Answer(retry_after=error.retry_after)
 
     async def _find_out(self, kind: tuple[str, ...], names: Sequence[str]) -> Answer:
         """Tries the dialects, until the backend answers in one as is documented."""
@@ -99,11 +99,13 @@ class Asking:
         return Answer()
 
     async def _under(self, dialect: str, names: Sequence[str], etag: str = "") -> Answer:
+        wait = 0.0
         for name in names:
             answer = await self._get(dialect, name, etag)
             if answer.task or answer.unchanged:
                 return answer
-        return Answer()
+            wait = max(wait, answer.retry_after)
+        return Answer(retry_after=wait)
 
     async def _get(self, dialect: str, name: str, etag: str) -> Answer:
         url = URL(self._base + url_of(dialect, name), encoded=True)
