@@ -36,7 +36,10 @@ export interface Options {
   token?: string | (() => string | Promise<string>);
   /** False: shared through a leading tab, not a SharedWorker. */
   worker?: boolean;
-  /** The gateway's heartbeat (15,000): a connection without a byte for two of them is given up. */
+  /**
+   * The gateway's heartbeat (15,000): a connection without a byte for two of them is given up, and so is one that is
+   * shared where nothing answers in that time, because a dialog is open in the tab that holds it.
+   */
   heartbeat?: number;
   /** Until the first byte must have come (5,000). */
   opens?: number;

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the programs that are missing here, where a package manager may do it; says what it could not.
 #   system.sh venv PYTHON   what `PYTHON -m venv` needs
-#   system.sh tests         what the tests need: clients in other languages, a browser, and proxies
+#   system.sh tests         what the tests need: clients in other languages, browsers, and proxies
 set -u
 
 as_root() {
@@ -54,6 +54,12 @@ tests)
     need redis-server redis-server redis redis
     [ "$(uname)" = Linux ] && need systemd-analyze systemd systemd systemd
     need chromium chromium chromium chromium
+    need chromedriver chromium-driver chromedriver chromedriver
+    if [ "$(uname)" = Linux ]; then
+        need firefox firefox-esr firefox firefox
+        need WebKitWebDriver webkit2gtk-driver webkit2gtk4.1 webkitgtk
+        need Xvfb xvfb xorg-x11-server-Xvfb xorg-server
+    fi
     need_server nginx
     need_server caddy
     ;;

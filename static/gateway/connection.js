@@ -9,7 +9,7 @@ const LADDER = [
   { name: "poll", open: poll },
 ];
 
-const DEFAULTS = {
+export const DEFAULTS = {
   heartbeat: 15_000,
   opens: 5_000, // without a first byte until then, something between buffers
   retry: 500,

@@ -26,6 +26,14 @@ export class Feed {
     }
   }
 
+  /** What a port says. */
+  take(post, { want, leave, wake, ping }) {
+    if (want) this.want(post, want);
+    if (leave) this.leave(post);
+    if (wake) this.connection.wake();
+    if (ping) setTimeout(() => post({ pong: true })); // Firefox hears behind a dialog, but neither times nor fetches
+  }
+
   /** A port wants these ids (null: all) from now on; `number` comes back with `synced` once that is so. */
   want(post, { ids, number }) {
     const fresh = !this.ports.has(post);
@@ -42,10 +50,6 @@ export class Feed {
     this.connection.stop();
     this.followed = this.state = undefined;
     this.mirror.clear();
-  }
-
-  wake() {
-    this.connection.wake();
   }
 
   covers(ids) {

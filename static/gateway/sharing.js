@@ -1,21 +1,13 @@
 // How a tab reaches the one connection of its origin: `open(base, options, hear)` gives `{want, leave, wake}`.
 // By a SharedWorker, else through the tab that holds a lock, else (or with a function as token) alone.
 
+import { DEFAULTS } from "./connection.js";
 import { Feed } from "./feed.js";
 
 export function open(base, options, hear) {
   const shared = options.share !== false && !options.token?.call && globalThis.location && globalThis.navigator?.locks;
-  if (!shared) return alone(base, options, hear);
-  const tab = crypto.randomUUID();
-  const held = hold(tab); // before it is named to anybody, who would take it for gone
-  if (options.worker !== false && typeof SharedWorker !== "undefined") {
-    try {
-      return worker(base, options, hear, tab, held);
-    } catch {
-      // the page is of another origin
-    }
-  }
-  return led(base, options, hear, tab, held);
+  const send = (shared ? together : alone)(base, options, hear);
+  return { want: (want) => send({ want }), leave: () => send({ leave: true }), wake: () => send({ wake: true }) };
 }
 
 /** Resolves when this has the lock of that name, which it lets go when it is no more. */
@@ -30,33 +22,79 @@ export function untilLeft(tab) {
 
 function alone(base, options, hear) {
   const feed = new Feed(base, options);
-  return { want: (want) => feed.want(hear, want), leave: () => feed.leave(hear), wake: () => feed.wake() };
+  return (message) => feed.take(hear, message);
 }
 
-function worker(base, options, hear, tab, held) {
+/**
+ * Tabs share a worker, or a tab leads. Either may be stopped by a dialog, in WebKit a worker by that of any tab: who gets
+ * no answer goes on in another group, which a tab leads.
+ */
+function together(base, options, hear) {
+  const tab = crypto.randomUUID();
+  const held = hold(tab); // before it is named to anybody, who would take it for gone
+  let group = options.worker === false || typeof SharedWorker === "undefined" ? 1 : 0;
+  let send, wanted, beats, answered;
+
+  function enter() {
+    const mine = group;
+    const heard = (said) => {
+      if (mine !== group) return;
+      answered = true;
+      if (!said.pong) hear(said);
+    };
+    try {
+      send = (group ? led : worker)([base, options, group], heard, tab, held);
+    } catch {
+      group++; // the page is of another origin
+      enter();
+    }
+  }
+
+  function beat() {
+    if (answered) send({ ping: true });
+    else {
+      send({ leave: true });
+      group++;
+      enter();
+      send(wanted);
+    }
+    answered = false;
+  }
+
+  enter();
+  return (message) => {
+    if (message.leave) beats = clearInterval(beats);
+    if (message.want) wanted = message;
+    if (message.want && !beats) {
+      answered = false;
+      beats = setInterval(beat, options.heartbeat ?? DEFAULTS.heartbeat);
+    }
+    send(message);
+  };
+}
+
+function worker([base, options], hear, tab, held) {
   const { port } = new SharedWorker(new URL("./worker.js", import.meta.url), { type: "module", name: "gateway" });
   const send = (message) => held.then(() => port.postMessage(message));
   port.onmessage = ({ data }) => hear(data);
   send({ open: { base, options, tab } });
-  return { want: (want) => send({ want }), leave: () => send({ leave: true }), wake: () => send({ wake: true }) };
+  return send;
 }
 
 /** The tab that has the lock leads, who waited longest is next; all that is said goes by a channel. */
-function led(base, options, hear, tab, held) {
-  const name = `gateway ${JSON.stringify([base, options])}`;
+function led([base, options, group], hear, tab, held) {
+  const name = `gateway ${JSON.stringify([base, options, group])}`;
   const channel = new BroadcastChannel(name);
   let wanted = null; // what this tab wants, for a leader that comes later
   let lead = null; // the feed, where this tab leads
   const posts = new Map(); // by tab: how the leader posts to it
 
-  function take({ from, want, leave, wake }) {
+  function take({ from, ...message }) {
     if (!posts.has(from)) {
       posts.set(from, from === tab ? hear : (said) => channel.postMessage({ to: from, said }));
       untilLeft(from).then(() => (lead.leave(posts.get(from)), posts.delete(from)));
     }
-    if (want) lead.want(posts.get(from), want);
-    else if (leave) lead.leave(posts.get(from));
-    else if (wake) lead.wake();
+    lead.take(posts.get(from), message);
   }
 
   async function send(message) {
@@ -67,17 +105,17 @@ function led(base, options, hear, tab, held) {
 
   channel.onmessage = ({ data }) => {
     if (data.to === tab) hear(data.said);
-    else if (data.hello && wanted) send({ want: wanted });
+    else if (data.hello && wanted) send(wanted);
     else if (data.from && lead) take(data);
   };
   hold(name).then(() => {
     lead = new Feed(base, options);
     channel.postMessage({ hello: true });
-    if (wanted) send({ want: wanted });
+    if (wanted) send(wanted);
   });
-  return {
-    want: (want) => send({ want: (wanted = want) }),
-    leave: () => send({ leave: (wanted = null) === null }),
-    wake: () => send({ wake: true }),
+  return (message) => {
+    if (message.want) wanted = message;
+    if (message.leave) wanted = null;
+    return send(message);
   };
 }

@@ -15,8 +15,6 @@ self.onconnect = ({ ports: [port] }) => {
       if (!feeds.has(key)) feeds.set(key, new Feed(base, options));
       feed = feeds.get(key);
       untilLeft(tab).then(() => feed.leave(post));
-    } else if (data.want) feed.want(post, data.want);
-    else if (data.leave) feed.leave(post);
-    else if (data.wake) feed.wake();
+    } else feed.take(post, data);
   };
 };
