@@ -67,6 +67,47 @@ def test_a_unix_socket_is_refused_where_there_are_none(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def gateway(*argv: str, **env: str) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "gateway", *argv]
+    given = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **env}
+    return subprocess.run(command, capture_output=True, check=False, timeout=60, env=given)
+
+
+@pytest.mark.parametrize("name", ["größe", "日本", "\udcff"])
+def test_every_name_can_be_said_wherever_it_goes(tmp_path: Path, name: str) -> None:
+    (tmp_path / f"{name}.json").write_bytes(b"{")
+    for env in (
+        {"PYTHONIOENCODING": "cp1252"},
+        {"PYTHONIOENCODING": "ascii"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"LC_ALL": "C.UTF-8"},
+    ):
+        text, lines = (gateway("check", str(tmp_path), *options, **env) for options in ((), ("--json",)))
+        assert (text.returncode, lines.returncode, text.stdout[:7]) == (1, 1, b"error: ")
+        said = json.loads(lines.stdout)["file"]
+        if "PYTHONUTF8" not in env:  # else the name of the file is read as ASCII, too
+            assert said == f"{name}.json"
+    assert f"{name}.json".encode(errors="backslashreplace") in text.stdout
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252"])
+def test_an_env_file_is_read_or_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    bom = {"utf-16-le": "\ufeff", "utf-16-be": "\ufeff"}.get(encoding, "")
+    text = f"{bom}GATEWAY_AUTH_AUDIENCE=größe\r\nGATEWAY_DATA_PATH=nowhere\r\n"
+    (tmp_path / ".env").write_bytes(text.encode(encoding))
+    done = gateway("serve")
+    said = ".env is not UTF-8 (line 1): save it as UTF-8" if encoding == "cp1252" else "there is no folder nowhere"
+    assert (done.returncode, said in done.stderr.decode()) == (2, True), done.stderr
+
+
+def test_an_env_file_that_is_no_text_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_bytes("GATEWAY_DATA_PATH=.".encode("utf-16-le"))  # without its mark
+    done = gateway("serve")
+    assert (done.returncode, done.stderr) == (2, b"gateway: .env is not UTF-8: save it as UTF-8\n")
+
+
 @pytest.fixture
 def bound() -> Iterator[Gateway]:
     """A gateway that a file's mode binds, whoever runs the tests: root reads everything, unless told not to."""
