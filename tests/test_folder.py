@@ -324,16 +324,17 @@ def test_no_watcher_falls_back_to_looking(tasks: Path, caplog: pytest.LogCapture
 def test_a_comparison_names_what_differs(tasks: Path) -> None:
     put(tasks, "same")
     put(tasks, "changed")
-    identity, changed, gone = compare(tasks, {})
+    identity, changed, gone, at = compare(tasks, {})
     seen = dict(changed)
+    assert at == tasks.stat().st_mtime_ns
     assert identity == (tasks.stat().st_dev, tasks.stat().st_ino)
     assert sorted(seen) == ["changed", "same"]
     put(tasks, "changed", 512)
     put(tasks, "new")
     (tasks / "folder.json").mkdir()
-    _, changed, gone = compare(tasks, {**seen, "lost": seen["same"], "folder": seen["same"]})
+    _, changed, gone, _ = compare(tasks, {**seen, "lost": seen["same"], "folder": seen["same"]})
     assert ([id for id, _ in changed], gone) == (["changed", "new"], ["lost", "folder"])
-    assert compare(tasks / "nowhere", {"a": seen["same"]}) == (None, [], ["a"])
+    assert compare(tasks / "nowhere", {"a": seen["same"]}) == (None, [], ["a"], 0)
 
 
 def test_when_a_signature_can_be_trusted() -> None:
