@@ -1,6 +1,7 @@
 # make run            play a backend and serve it          make run DATA=/some/path   serve that data path
 # make test           install what tests need, then lint, types, tests
 # make test-all       the same with each Python that is here, one after the other
+# make test-windows   those that concern Windows, by a Python for Windows under Wine (installed where that may be)
 # make audit          look the dependencies up in the public advisories (needs the internet)
 # make docs           write docs/settings.md from the code
 # make constraints    pin what is installed to the newest versions (needs a package index)
@@ -22,6 +23,9 @@ test: $(VENV)/tested
 test-all:
 	@for v in 3.11 3.12 3.13 3.14; do \
 		if python$$v -c 'import venv' 2>/dev/null; then $(MAKE) test PYTHON=python$$v VENV=.venv-$$v || exit; fi; done
+
+test-windows: $(VENV)/tested
+	@$(BIN)/python -m tests.windows $(ARGS)
 
 soak: $(VENV)/tested
 	$(BIN)/python -m tests.soak $(or $(MINUTES),60)
@@ -55,4 +59,4 @@ docs: $(VENV)/installed
 clean:
 	rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: run test test-all constraints docs soak audit clean
+.PHONY: run test test-all test-windows constraints docs soak audit clean

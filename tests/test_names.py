@@ -22,11 +22,19 @@ from tests.harness import CI, Gateway, flat, require, until
 from tests.test_folder import put, running
 
 NFC, NFD = unicodedata.normalize("NFC", "Grün"), unicodedata.normalize("NFD", "Grün")
+if sys.platform == "win32":  # the two are different names there
+    NFC = NFD
+
+exact = pytest.mark.skipif(sys.platform == "win32", reason="no folder is exact there")
 
 
 @contextlib.contextmanager
 def mounted(scratch: Path, *options: str) -> Iterator[Path]:
-    """A folder `Tasks` on a file system like that of macOS."""
+    """A folder `Tasks` on a file system like that of macOS; on Windows on its own."""
+    if sys.platform == "win32":
+        (scratch / "kept/Tasks").mkdir(parents=True, exist_ok=True)
+        yield scratch / "kept/Tasks"
+        return
     require("fusermount3")
     if not importlib.util.find_spec("mfusepy"):
         (pytest.fail if CI else pytest.skip)("mfusepy is not installed")
@@ -57,6 +65,7 @@ def test_what_a_file_system_may_take_for_one_name_folds_alike(name: str) -> None
     assert fold(name.upper()) == fold(name.casefold()) == fold(fold(name)) == fold(name)
 
 
+@exact
 def test_a_folder_that_is_exact_keeps_nothing(tmp_path: Path) -> None:
     known = {"abc", NFD}
     for id in known:
@@ -67,6 +76,7 @@ def test_a_folder_that_is_exact_keeps_nothing(tmp_path: Path) -> None:
     assert (names.spelled("ABC"), names.spelled(NFC), names.others("ABC")) == ("ABC", NFC, [])
 
 
+@exact
 def test_a_second_name_of_a_file_makes_no_folder_loose(tmp_path: Path) -> None:
     (tmp_path / "a.json").touch()
     (tmp_path / "a.JSON").hardlink_to(tmp_path / "a.json")
@@ -85,7 +95,14 @@ def test_the_spelling_on_disk_is_found(tmp_path: Path, options: tuple[str, ...])
         names = Names(folder, {"MiXed", NFD})
         names.learn(["MiXed", NFD])
         assert names.loose
-        for id, own in {"MIXED": "MiXed", "MiXed": "MiXed", NFC: NFD, "GRÜN": NFD, "NEW": "new", "No": "No"}.items():
+        for id, own in {
+            "MIXED": "MiXed",
+            "MiXed": "MiXed",
+            NFC: NFD,
+            NFC.upper(): NFD,
+            "NEW": "new",
+            "No": "No",
+        }.items():
             assert names.spelled(id) == own
         names.drop("MiXed")
         assert names.others("mixed") == []
@@ -128,6 +145,7 @@ def test_a_file_that_nobody_told_of_is_found_in_its_own_spelling(tasks: Path) ->
     asyncio.run(scenario())
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Wine leaves the old spelling")
 def test_one_that_is_renamed_to_another_spelling_is_another_task(tasks: Path) -> None:
     path = put(tasks, "abc")
     os.utime(path, (1e9, 1e9))

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from gateway.tasks import is_id
 class Signature(NamedTuple):
     """What stat says of a file's content: the same signature, once settled, means the same content.
 
-    A listing says less on Windows: no inode, which is 0 then, and no time of change that can be compared.
+    On Windows a listing knows no inode (0), and `st_ctime` is a time of creation or of change, by who is asked.
     """
 
     mtime_ns: int
@@ -23,7 +24,8 @@ class Signature(NamedTuple):
 
     @classmethod
     def of(cls, found: os.stat_result) -> "Signature":
-        return cls(found.st_mtime_ns, found.st_size, found.st_ino, found.st_ctime_ns)
+        changed = 0 if sys.platform == "win32" else found.st_ctime_ns
+        return cls(found.st_mtime_ns, found.st_size, found.st_ino, changed)
 
     def same(self, other: "Signature | None") -> bool:
         """Whether two looks may have seen the same content, as far as both can tell."""
@@ -57,9 +59,18 @@ def read(path: str, most: int) -> tuple[Signature | None, bytes]:
     return (Signature.of(found), body) if stat.S_ISREG(found.st_mode) else (None, b"")
 
 
-def stat_of(path: str) -> Signature:
-    """The signature of what is at a path. Raises OSError as `lstat` does."""
-    return Signature.of(os.lstat(path))
+if sys.platform == "win32":
+    from gateway.sources.sharing import peek
+
+    def stat_of(path: str) -> Signature:
+        """The signature of what is at a path. Raises OSError as `lstat` does."""
+        return Signature(*peek(path), 0, 0)
+
+else:
+
+    def stat_of(path: str) -> Signature:
+        """The signature of what is at a path. Raises OSError as `lstat` does."""
+        return Signature.of(os.lstat(path))
 
 
 Rows = list[tuple[str, Signature]]

@@ -116,6 +116,8 @@ class Folder:
             identity, changed, gone, at = await asyncio.to_thread(compare, self.tasks, self.reader.seen.copy())
         except OSError as error:  # no answer is no news: what is known stays
             self._complain(f"cannot read {self.tasks}: {error.strerror}")
+            if identity_of(self.tasks) != self._identity:  # Windows keeps a deleted one as long as it is watched
+                self._moved.set()
             return
         self._complain("")
         if identity != self._identity:
@@ -219,16 +221,18 @@ class Folder:
         async with aclosing(watch(self.tasks, self._step, self._debounce, self._moved)) as hints:
             self.watching = True
             async for paths in hints:
-                await self._take_up(paths)
+                await self.take_up(paths)
 
-    async def _take_up(self, paths: list[str]) -> None:
+    async def take_up(self, paths: list[str]) -> None:
+        """Reads what hints may be about, whatever kind of change they tell of, and by whichever path."""
         self._canary.listen(paths)
         names = [path.rpartition(os.sep)[2] for path in paths]  # a link may stand in the path, and not in the hint
         hints = {name[:-5] for name in names if name.endswith(".json") and is_id(name[:-5])}
         spelled = {self.spelled(id) for id in hints}
         await self.reader.refresh_all(spelled)
-        if hints - spelled and self.reader.names.changed():
-            self._kick.set()  # it may have been renamed to that
+        renamed = hints - spelled and self.reader.names.changed()
+        if renamed or self.tasks.name in names:  # a hint about the folder itself: something in it
+            self._kick.set()
         if len(hints) < len(paths) and identity_of(self.tasks) != self._identity:
             self._moved.set()
 

@@ -55,6 +55,7 @@ class Reader:
         """Those of which stat cannot tell a further write."""
         self.torn = 0
         """Reads that found a file not whole."""
+        self._current: set[str] = set()  # read in this turn of the loop
         self.reads = 0
         """Files that were opened."""
         self.latency = Histogram()
@@ -78,7 +79,7 @@ class Reader:
             return None
         except OSError:
             return self.refresh(id)
-        if found.same(self.seen.get(id)) and id not in self.unsettled:
+        if found.same(self.seen.get(id)) and (id not in self.unsettled or id in self._current):
             known = self._store.fault(id) or self._store.get(id)
             if known:
                 return known
@@ -102,6 +103,7 @@ class Reader:
         changed = not signature.same(self.seen.get(id)) or id in self.unsettled or id in self._torn
         self._saw(id, signature)
         (self.unsettled.discard if signature.settled() else self.unsettled.add)(id)
+        self._read_now(id)
         if len(body) > MAX_BYTES:
             return self._invalid(id, "larger than 64 KB", still=None)
         try:
@@ -119,6 +121,12 @@ class Reader:
 
     def _path(self, id: str) -> str:
         return f"{self._prefix}{id}.json"
+
+    def _read_now(self, id: str) -> None:
+        """What is served in this turn of the loop was asked for before it began: it need not be read once more."""
+        if not self._current:
+            asyncio.get_running_loop().call_soon(self._current.clear)
+        self._current.add(id)
 
     def _saw(self, id: str, signature: Signature) -> None:
         new = id not in self.seen

@@ -1,4 +1,5 @@
-"""Opening files so that nobody is in another's way: on Windows an open file cannot be replaced, unless it is shared."""
+"""Looking at files and being in nobody's way: on Windows one that is open cannot be replaced, and can be deleted only
+where all who have it open share that."""
 
 import os
 import stat
@@ -7,7 +8,7 @@ import sys
 if sys.platform == "win32":
     import ctypes
     import msvcrt
-    from ctypes.wintypes import DWORD, HANDLE, LPCWSTR
+    from ctypes.wintypes import DWORD, FILETIME, HANDLE, LPCWSTR
 
     _READ, _SHARED, _EXISTING, _PLAIN = 0x8000_0000, 0x7, 3, 0x80
     """GENERIC_READ, FILE_SHARE_READ | WRITE | DELETE, OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL (CreateFileW)."""
@@ -15,6 +16,31 @@ if sys.platform == "win32":
     _create = ctypes.WinDLL("kernel32", use_last_error=True).CreateFileW
     _create.argtypes = (LPCWSTR, DWORD, DWORD, ctypes.c_void_p, DWORD, DWORD, HANDLE)
     _create.restype = HANDLE
+
+    class _Attributes(ctypes.Structure):
+        """WIN32_FILE_ATTRIBUTE_DATA; its times are in steps of 100 ns since 1601."""
+
+        _fields_ = (
+            ("attributes", DWORD),
+            ("created", FILETIME),
+            ("accessed", FILETIME),
+            ("written", FILETIME),
+            ("size_high", DWORD),
+            ("size_low", DWORD),
+        )
+
+    _attributes = ctypes.WinDLL("kernel32", use_last_error=True).GetFileAttributesExW
+    _attributes.argtypes = (LPCWSTR, ctypes.c_int, ctypes.POINTER(_Attributes))
+    _UNIX = 116_444_736_000_000_000
+
+    def peek(path: str) -> tuple[int, int]:
+        """When a file was written (ns), and its size; without opening it, as `os.stat` does there."""
+        found = _Attributes()
+        if not _attributes(path, 0, ctypes.byref(found)):
+            code = ctypes.get_last_error()
+            raise OSError(None, ctypes.FormatError(code), path, code)
+        steps = found.written.dwHighDateTime << 32 | found.written.dwLowDateTime
+        return (steps - _UNIX) * 100, found.size_high << 32 | found.size_low
 
     def open_to_read(path: str) -> int:
         """A descriptor. Meanwhile others may read, write, rename, replace and delete the file."""
