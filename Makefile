@@ -2,6 +2,7 @@
 # make test           lint, types, and the tests of every feature's core: some minutes, and nothing but Python
 # make test-all       that, and all other tests: browsers, proxies, Redis, other languages, floods; installs programs
 # make test-pythons   make test with each Python that is here, one after the other
+# make test-windows   those that concern Windows, by a Python for Windows under Wine (installed where that may be)
 # make audit          look the dependencies up in the public advisories (needs the internet)
 # make docs           write docs/settings.md from the code
 # make constraints    pin what is installed to the newest versions (needs a package index)
@@ -27,6 +28,9 @@ test-all: test $(VENV)/programs
 test-pythons:
 	@for v in 3.11 3.12 3.13 3.14; do \
 		if python$$v -c 'import venv' 2>/dev/null; then $(MAKE) test PYTHON=python$$v VENV=.venv-$$v || exit; fi; done
+
+test-windows: $(VENV)/tested
+	@$(BIN)/python -m tests.windows $(ARGS)
 
 soak: $(VENV)/tested
 	$(BIN)/python -m tests.soak $(or $(MINUTES),60)
@@ -66,4 +70,4 @@ docs: $(VENV)/installed
 clean:
 	rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: run test test-all test-pythons constraints docs soak flood audit clean
+.PHONY: run test test-all test-pythons test-windows constraints docs soak flood audit clean

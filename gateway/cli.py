@@ -1,7 +1,11 @@
 """The `gateway` command."""
 
 import contextlib
+import io
+import json
+import os
 import socket
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from enum import StrEnum
@@ -9,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
 
 from gateway import process, stdio, workers
@@ -164,8 +167,8 @@ def check_folder(
     try:
         for finding in check(tasks):
             levels.append(finding.level)
-            said = msgspec.json.encode(finding._asdict()).decode() if as_json else f"{finding.file}: {finding.text}"
-            stdio.tell(said if as_json else f"{finding.level}: {said}")
+            said = json.dumps(finding._asdict()) if as_json else f"{finding.level}: {finding.file}: {finding.text}"
+            stdio.tell(said)  # as JSON in ASCII: a name may be no Unicode
     except stdio.OutputError:
         raise
     except OSError as error:
@@ -285,5 +288,14 @@ add_options(
 
 def main() -> None:
     stdio.fill()
+    speak()
     with stdio.ended():
-        app(prog_name="gateway")
+        app(prog_name="gateway", windows_expand_args=False)  # a glob is for whoever gets it; shells expand theirs
+
+
+def speak() -> None:
+    """Has every name be said: what is no terminal gets UTF-8, and what cannot be shown is escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            chosen = stream.isatty() or "PYTHONIOENCODING" in os.environ
+            stream.reconfigure(encoding=None if chosen else "utf-8", errors="backslashreplace")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from gateway.tasks import SUCCEEDED, Fields, Task, text_of
+from gateway.tasks import LOCKED, SUCCEEDED, UNREADABLE, Fields, Task, text_of
 
 TOO_LARGE = "Invalid task status file size (must be ≤64KB)"
 NOT_FOUND = "Task ID not found"
@@ -87,6 +87,11 @@ def item(task: Task) -> bytes:
     """An entry of the collection: the v1 payload, `updated`, and `data` as the file has it."""
     fields, status = task.fields(), v1_status(task)
     return b'{%b,"updated":%d}' % (_payload(task, fields, status, status, bytes(fields.data)), task.updated)
+
+
+def fault(reason: str) -> str:
+    """Why a task's file is not shown: the documents' one sentence for what is in it, or that it cannot be opened."""
+    return f"Task status file is {reason}" if reason.startswith((LOCKED, UNREADABLE)) else TOO_LARGE
 
 
 def error(sentence: str, _code: int = 0, _id: str = "") -> bytes:

@@ -211,6 +211,10 @@ class Engine:
             if cursor:
                 await self.replica.settle(cursor)
 
+    def spelled(self, id: str) -> str:
+        """How a task is spelled on disk, which counts for rights and events; as it is asked for, if it has no file."""
+        return self.folder.spelled(id) if self.folder else id
+
     def look(self, id: str) -> Event | None:
         """What there is of a task under this id; its file counts before what its backend says."""
         event = self.folder.look(id) if self.folder else None
@@ -288,4 +292,5 @@ class Engine:
                 event = self.find(id)
                 while not (event and event.settled) and await bell.heard():
                     event = self.find(id)
+            event = self.find(id)  # it may have come in another spelling, for which no bell rings
         return event

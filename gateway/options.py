@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from gateway.complaints import sentence_of
+from gateway.envfile import EnvFileError
 from gateway.log import say
 from gateway.settings import Settings
 
@@ -27,6 +28,8 @@ def settings_of(given: dict[str, Any]) -> Settings:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         raise Refusal(sentence_of(error)) from None
+    except EnvFileError as error:
+        raise Refusal(str(error)) from None
 
 
 def add_options(command: Callable[..., None], *leave_out: str) -> None:

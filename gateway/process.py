@@ -124,9 +124,11 @@ def raise_descriptor_limit() -> None:
     if sys.platform != "win32":
         import resource  # noqa: PLC0415 - POSIX only
 
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        with contextlib.suppress(ValueError, OSError):  # macOS names a limit that it does not grant
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        for most in (hard, 65_536, 10_240):  # macOS names a limit that it does not grant
+            with contextlib.suppress(ValueError, OSError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (most if most == hard else max(soft, most), hard))
+                return
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

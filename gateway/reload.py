@@ -5,13 +5,13 @@ import logging
 import os
 import signal
 from collections.abc import Callable
-from pathlib import Path
 
 from dotenv.parser import parse_stream
 from pydantic import ValidationError
 
 from gateway.complaints import option_of, sentence_of
-from gateway.settings import Settings
+from gateway.envfile import encoding_of
+from gateway.settings import ENV_FILE, Settings
 from gateway.supervisor import Supervisor
 
 log = logging.getLogger("gateway.reload")
@@ -96,14 +96,13 @@ def release() -> None:
 
 def _check_env_file() -> None:
     """A line that is none is passed over by who reads it, and would be a default that nobody has asked for."""
-    path = Path(str(Settings.model_config["env_file"]))
-    if not path.is_file():
+    if not ENV_FILE.is_file():
         return
-    with path.open(encoding="utf-8") as file:
+    with ENV_FILE.open(encoding=encoding_of(ENV_FILE)) as file:
         wrong = next((part.original for part in parse_stream(file) if part.error), None)
     if wrong:
         above = len(wrong.string) - len(wrong.string.lstrip("\n"))  # empty lines belong to what follows them
-        raise ValueError(f"{path}, line {wrong.line + above} is not NAME=value")
+        raise ValueError(f"{ENV_FILE}, line {wrong.line + above} is not NAME=value")
 
 
 def _has_terminal() -> bool:

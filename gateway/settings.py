@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.access.proxies import UNIX
 from gateway.certificate import Certificate
+from gateway.envfile import encoding_of
 from gateway.extras import needs
 from gateway.sockets import BindError, address_of, is_local
 from gateway.tasks import is_space
@@ -20,8 +21,11 @@ DOCUMENTED = ["localhost:8080", "localhost:8006"]
 """Where the documented backends listen, and the documented clients call."""
 
 
+ENV_FILE = Path(".env")
+
+
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="GATEWAY_", env_file=".env", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_", env_file=ENV_FILE, extra="ignore")
 
     data_path: Path | None = Field(None, description="The backend's data path: its Tasks folder is served.")
     bind: Annotated[list[str], NoDecode] = Field(
@@ -141,7 +145,7 @@ class Settings(BaseSettings):
     _key_texts: list[bytes] = PrivateAttr(default_factory=list)
 
     def __init__(self, **given: Any) -> None:
-        super().__init__(**given)
+        super().__init__(**given, _env_file_encoding=encoding_of(ENV_FILE))
         self._given = given
 
     def read_again(self) -> "Settings":

@@ -12,10 +12,15 @@ MAX_BYTES = 65_536
 FINAL = frozenset({"success", "completed", "error", "failed", "cancelled"})
 SUCCEEDED = frozenset({"success", "completed"})
 
+LOCKED, UNREADABLE = "locked by another program", "unreadable"
+"""Why a file cannot be shown, where that is not in the file."""
+
 _BOM = b"\xef\xbb\xbf"
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*\ud800-\udfff]')
 _SPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
-_DEVICE = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
+_DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"} | {
+    f"{port}{n}" for port in ("COM", "LPT") for n in "0123456789¹²³"
+}
 _GUID = re.compile(r"(?i)[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}")
 _STAMP = re.compile(r"(?i)([a-z]{3})(-\d\d-\d\d_\d\d-\d\d-\d\d-)([ap]m)(-[0-9a-f]+)?")
 
@@ -67,7 +72,7 @@ def is_id(text: str) -> bool:
         and text[0] not in ". "
         and text[-1] not in ". "
         and not _UNSAFE.search(text)
-        and not _DEVICE.fullmatch(text)
+        and text.partition(".")[0].rstrip(" ").upper() not in _DEVICES  # "nul .txt" is one, too
         and len(text.encode()) <= 250
     )
 

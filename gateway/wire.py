@@ -10,7 +10,7 @@ from typing import Protocol
 
 import msgspec
 
-from gateway.dialects import ITEM, NOT_FOUND, TOO_LARGE, Dialect
+from gateway.dialects import ITEM, NOT_FOUND, Dialect, fault
 from gateway.framing import PONG, chunk, frames
 from gateway.records import record_of
 from gateway.store import Event, Kind
@@ -232,7 +232,7 @@ class Bodies(Messages):
             return self.dialect.line(event.task) + b"\n"
         if event.still:
             return b""
-        sentence, code = (NOT_FOUND, 404) if event.kind is Kind.GONE else (TOO_LARGE, 500)
+        sentence, code = (NOT_FOUND, 404) if event.kind is Kind.GONE else (fault(event.error), 500)
         return self.dialect.failure(sentence, code, event.id) + b"\n"
 
     def synced(self, cursor: str, floor: int) -> bytes:

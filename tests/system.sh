@@ -49,6 +49,7 @@ tests)
     need node nodejs nodejs node
     need go golang-go golang go
     need jq jq jq jq
+    [ "$(uname)" = Linux ] && need fusermount3 fuse3 fuse3 macfuse
     need curl curl curl curl
     need ip iproute2 iproute iproute2mac
     need redis-server redis-server redis redis

@@ -2,12 +2,16 @@
 
 import json
 import string
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.tasks import NotATaskError, is_id, parse, spellings
+
+if sys.version_info >= (3, 13):
+    from ntpath import isreserved
 
 json_values = st.recursive(
     st.none()
@@ -30,10 +34,18 @@ def test_safe_names_are_ids(id: str) -> None:
 @pytest.mark.parametrize(
     "id",
     ["", ".", "..", ".a", "a/b", "a\\b", "a\0b", "a:b", "a*", "a?", '"', "a\n", "\x7f", " a", "a ", "a.", "con", "COM1",
-     "lpt9.x", "x" * 201, "ü" * 126, "\ud800"],
+     "lpt9.x", "CONIN$", "conout$", "com¹", "LPT³", "nul .x", "aux  .tar.gz", "x" * 201, "ü" * 126, "\ud800"],
 )  # fmt: skip
 def test_unsafe_names_are_not(id: str) -> None:
     assert not is_id(id)
+
+
+if sys.version_info >= (3, 13):  # those before do not know what Windows reserves
+    PARTS = ["CON", "prn", "AUX", "NUL", "CONIN$", "conout$", "COM1", "com¹", "LPT³", "lpt0", "CLOCK$", " ", ".", "x"]
+
+    @given(st.lists(st.sampled_from(PARTS), max_size=4).map("".join) | st.text(max_size=20))
+    def test_no_name_that_windows_reserves_is_an_id(text: str) -> None:
+        assert not (is_id(text) and (isreserved(text) or isreserved(f"{text}.json")))
 
 
 @given(st.text(max_size=300))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from gateway.access.grants import grant_of
+from gateway.access.grants import Grant, grant_of
 from gateway.dialects import ITEM
 from gateway.endpoints.base import Endpoint, RefusedError, last_event, while_connected
 from gateway.endpoints.listing import Lister, Listing, Page, body_of
@@ -126,14 +126,14 @@ class CollectionEndpoint(Endpoint):
             raise RefusedError(refusal)
 
         def subscribe(outlet: Outlet, encoding: Encoding) -> Subscription:
-            names, first = (None, ()) if ids is None else (_names(ids), self._outside(ids, cursor))
+            names, first = (None, ()) if ids is None else (_names(ids), self._outside(ids, cursor, grant))
             subscription = Subscription(encoding, outlet, ids=names, oldest=oldest, client=client, grant=grant)
             self.engine.hub.subscribe(subscription, cursor, first)
             return subscription
 
         return subscribe
 
-    def _outside(self, ids: Iterable[str], cursor: str | None) -> Iterator[Event | None]:
+    def _outside(self, ids: Iterable[str], cursor: str | None, grant: Grant) -> Iterator[Event | None]:
         """The states of those tasks that the store does not hold, unless the client has them; None after each slice.
 
         What has no file is polled from then on, where there is a backend: by then they are subscribed to.
@@ -143,7 +143,7 @@ class CollectionEndpoint(Endpoint):
         for id in ids:
             event = self.engine.find(id)
             self.engine.follow((id,))
-            if event and event.task and not event.offset and not resumes:
+            if event and event.task and not event.offset and not resumes and grant.sees(event.id):
                 yield event
             if current.over:
                 yield None
@@ -156,8 +156,8 @@ class CollectionEndpoint(Endpoint):
             return None
         if len(given) > most:
             raise BadRequestError(f"Invalid parameter: at most {most} of id")
-        grant = grant_of(scope)
-        return [id for id in dict.fromkeys(given) if is_name(id) and grant.sees(id)]
+        grant, spelled = grant_of(scope), map(self.engine.spelled, given)
+        return [id for id in dict.fromkeys(spelled) if is_name(id) and grant.sees(id)]
 
     def _incoming(self, subscription: Subscription, message: str | bytes) -> bytes:
         """Does what a client's message asks for; what is wrong with it is the answer."""
@@ -171,17 +171,19 @@ class CollectionEndpoint(Endpoint):
             return error("unknown_type", "type must be subscribe, unsubscribe or ping")
         if ask.ids is None or not all(map(is_name, ask.ids)):
             return error("bad_ids", "ids must be a list of task ids")
-        ids, places = list(dict.fromkeys(ask.ids)), subscription.places
+        ids, places = list(dict.fromkeys(map(self.engine.spelled, ask.ids))), subscription.places
         if ask.type == "subscribe":
             most = self.engine.settings.max_ids
             if sum([id not in places for id in ids] if places else [len(ids)]) + len(places or ()) > most:
                 return error("too_many_ids", f"a connection can follow {most} named tasks")
             seen = list(filter(subscription.grant.sees, ids))
-            self.engine.hub.want(subscription, _names(seen), ask.cursor, self._outside(seen, ask.cursor))
+            self.engine.hub.want(
+                subscription, _names(seen), ask.cursor, self._outside(seen, ask.cursor, subscription.grant)
+            )
         elif places is None:
             return error("not_subscribed", "this connection follows every task: subscribe to some first")
         else:
-            self.engine.hub.unwant(subscription, _names(ids))
+            self.engine.hub.unwant(subscription, _names((*ids, *ask.ids)))  # as they were when they had no file, too
         return b""
 
 

@@ -107,7 +107,7 @@ class Lister:
         shown, current = _Shown(), Slice()
         for id in listing.ids or ():
             event = self._engine.find(id)
-            if event and event.shown and listing.has(event.shown):
+            if event and event.shown and listing.sees(event.id) and listing.has(event.shown):
                 rows.append((event.shown.updated, event.id))
                 shown.add(event.shown)
             current = await current.yield_if_over()

@@ -6,7 +6,7 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.access.grants import grant_of
 from gateway.cache import Cache
-from gateway.dialects import MISSING, NOT_FOUND, TOO_LARGE, Dialect
+from gateway.dialects import MISSING, NOT_FOUND, Dialect, fault
 from gateway.endpoints.base import Endpoint, last_event, while_connected
 from gateway.engine import Engine
 from gateway.limits import Seat, client_of
@@ -46,27 +46,35 @@ class TaskEndpoint(Endpoint):
         self._ready: Cache[str, tuple[Task, State]] = engine.cache(READY)
 
     def hide(self, query: Query, scope: Scope) -> Reply | None:
-        id = self._id_of(query, scope)
+        id = self._id(query, scope)
         return None if grant_of(scope).sees(id) else self._reply(id, None, query)
 
+    def _id(self, query: Query, scope: Scope) -> str:
+        return self.engine.spelled(self._id_of(query, scope))
+
+    def _seen(self, event: Event | None, scope: Scope) -> Event | None:
+        """What may be seen of what was found: it may be spelled otherwise than what was asked for."""
+        return event if event and grant_of(scope).sees(event.id) else None
+
     def poll_now(self, query: Query, scope: Scope) -> Reply | None:
-        id = self._id_of(query, scope)
+        id = self._id(query, scope)
         event = self.engine.find(id)
         if (event and not event.settled) or not self.engine.is_fresh(id):
             return None
         return self._reply(id, event, query)
 
     async def poll(self, query: Query, scope: Scope) -> Reply:
-        id, client = self._id_of(query, scope), client_of(scope)
+        id, client = self._id(query, scope), client_of(scope)
         failures = await self.engine.freshen([id], client)
         event = self.engine.find(id)
         if event and not event.settled:
             event = await self.engine.appears(id, SETTLES, client)
+        event = self._seen(event, scope)
         return self.unavailable(failures[0]) if failures and not event else self._reply(id, event, query)
 
     async def long_poll(self, query: Query, scope: Scope, wait: float) -> Reply:
         """Answers once the state is final or another than the client's, or than the first where it names none."""
-        id, known = self._id_of(query, scope), tags(query.header(b"if-none-match")) - {"*"}
+        id, known = self._id(query, scope), tags(query.header(b"if-none-match")) - {"*"}
         if not is_name(id):
             return self._reply(id, None, query)
         async with self.engine.listening([id], wait, grant_of(scope), client_of(scope)) as bell:
@@ -75,12 +83,13 @@ class TaskEndpoint(Endpoint):
                 known = {event.shown.tag}
             while not (event and event.settled and _news(event, known)) and await bell.heard():
                 event = self.engine.find(id)
+        event = self._seen(event or self.engine.find(id), scope)
         return self._reply(id, event, query) if event else await self._missing(id, query, scope)
 
     async def stream(
         self, query: Query, scope: Scope, receive: Receive, send: Send, *, encoding: Encoding, seat: Seat
     ) -> Reply | None:
-        id, last = self._id_of(query, scope), last_event(query)
+        id, last = self._id(query, scope), last_event(query)
         event = await while_connected(receive, self._appears(id, last, scope))
         if not event:
             return await self._missing(id, query, scope)
@@ -91,7 +100,7 @@ class TaskEndpoint(Endpoint):
         return None
 
     async def converse(self, query: Query, scope: Scope, receive: Receive, send: Send, *, seat: Seat) -> Reply | None:
-        id, last = self._id_of(query, scope), last_event(query)
+        id, last = self._id(query, scope), last_event(query)
         event = await while_connected(receive, self._appears(id, last, scope))
         if not event:
             return await self._missing(id, query, scope)
@@ -115,7 +124,8 @@ class TaskEndpoint(Endpoint):
         """The task to subscribe to; waits for it, and at an edge for one that is no older than what the client has."""
         if self.engine.replica:
             await self.engine.started(_cursor_in(last))
-        return await self.engine.appears(id, self.engine.settings.task_wait, client_of(scope))
+        event = await self.engine.appears(id, self.engine.settings.task_wait, client_of(scope))
+        return self._seen(event, scope)
 
     async def _missing(self, id: str, query: Query, scope: Scope) -> Reply:
         """No such task has come; or it is not known, because the backend fails."""
@@ -126,7 +136,7 @@ class TaskEndpoint(Endpoint):
         if event and event.shown:
             return self._state(event.shown).to(tags(query.header(b"if-none-match")))
         if event:
-            return Reply(500, self.dialect.failure(TOO_LARGE, 500, event.id))
+            return Reply(500, self.dialect.failure(fault(event.error), 500, event.id))
         if not id and self._id_of is in_query:
             return Reply(400, self.dialect.failure(MISSING, 400, ""))
         return Reply(404, self.dialect.failure(NOT_FOUND, 404, id[:250]))

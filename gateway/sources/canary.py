@@ -31,5 +31,6 @@ class Canary:
             self._sung, self._waits = time.monotonic(), True
 
     def listen(self, paths: list[str]) -> None:
-        if self._waits and str(self._path) in paths:
+        """Hints may name the folder by another path, where there are links in it."""
+        if self._waits and any(path.endswith(os.sep + self._path.name) for path in paths):
             self._waits = False

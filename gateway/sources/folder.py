@@ -18,7 +18,7 @@ from pathlib import Path
 
 from gateway.parts import Parts
 from gateway.sources.canary import Canary
-from gateway.sources.files import Difference, compare
+from gateway.sources.files import Difference, Rows, compare
 from gateway.sources.reader import Reader
 from gateway.sources.watch import WatchError, watch
 from gateway.store import Event, Store
@@ -57,7 +57,6 @@ class Folder:
         self.watching = False
         self.scanned = asyncio.Event()
         """Set once the folder has been read for the first time."""
-        self._prefix = str(self.tasks) + os.sep
         self._store = store
         self.reader = Reader(self.tasks, store, publish)
         self.look = self.reader.look
@@ -88,7 +87,11 @@ class Folder:
 
     def has(self, id: str) -> bool:
         """Whether there is a file of that name, when it was last looked at."""
-        return id in self.reader.seen
+        return self.reader.names.spelled(id) in self.reader.seen
+
+    def spelled(self, id: str) -> str:
+        """How a task is spelled on disk; as it is asked for, where it has no file."""
+        return self.reader.names.spelled(id) or id
 
     async def newest(
         self, count: int, after: tuple[int, str] | None = None, *, look: bool = True
@@ -114,22 +117,28 @@ class Folder:
         """Compares the whole folder with what is known, and reads what differs."""
         began = time.time_ns()
         try:
-            identity, changed, gone = await self._compare()
+            identity, changed, gone, at = await self._compare()
         except OSError as error:  # no answer is no news: what is known stays
             self._complain(f"cannot read {self.tasks}: {error.strerror}")
+            if identity_of(self.tasks) != self._identity:  # Windows keeps a deleted one as long as it is watched
+                self._moved.set()
             return
         self._complain("")
         if identity != self._identity:
             self._moved.set()
+        changed, gone = self._renamed(changed, gone)
+        self.reader.names.listed(at)
         oldest = time.time() - self._recent
         seen, unsettled = self.reader.seen, self.reader.unsettled
         if not (seen and self.scanned.is_set()):  # years of finished tasks may be there at once: hold the recent ones
             news = [row for row in changed if row[1].mtime_ns >= oldest * 1e9][-self._recent_tasks :]
             seen.update(changed)
+            self.reader.names.learn(id for id, _ in changed)
             unsettled.update(id for id, _ in news)
             changed = news
         elif self.watching:
-            await self._find([id for id, signature in changed if signature.mtime_ns < began - OVERDUE])
+            overdue = [id for id, signature in changed if signature.mtime_ns < began - OVERDUE]
+            await self._find([id for id in overdue if not self.reader.tries(id)])
         await self.reader.refresh_all([id for id, _ in changed] + gone + [*unsettled])
         self._store.prune(int(oldest * 1000))
         self.reconciled = time.monotonic()
@@ -139,6 +148,18 @@ class Folder:
     async def _compare(self) -> Difference:
         run = asyncio.get_running_loop().run_in_executor
         return await run(self._comparer, compare, self.tasks, self.reader.seen.copy())
+
+    def _renamed(self, changed: Rows, gone: list[str]) -> tuple[Rows, list[str]]:
+        """Takes up new spellings of known names, as which the old ones could still be read; the rest is left."""
+        names, before = self.reader.names, frozenset(gone)
+        if not self.reader.seen:
+            names.forget()
+        old = {other: id for id, _ in changed for other in names.others(id) if other in before} if before else {}
+        for other, id in old.items():
+            self.reader.absent(other)
+            self.reader.refresh(id)
+        new = {*old.values()}
+        return [row for row in changed if row[0] not in new], [id for id in gone if id not in old]
 
     async def _find(self, overdue: list[str]) -> None:
         """Reads what a hint should have told of long ago, and notes how much of it was news."""
@@ -188,7 +209,9 @@ class Folder:
     async def _watch(self) -> None:
         """Watches the folder that is there; waits for one that is not, and moves on to one that replaces it."""
         while True:
-            self._identity = identity_of(self.tasks)
+            if (identity := identity_of(self.tasks)) != self._identity:
+                self._identity = identity
+                self.reader.names.forget()
             self._moved = threading.Event()
             self._kick.set()  # the scan comes after the watch has begun, so that nothing falls between
             if self._identity is None or not self._watch_at_all:
@@ -210,14 +233,20 @@ class Folder:
             self.watching = True
             try:
                 async for paths in hints:
-                    await self._take_up(paths)
+                    await self.take_up(paths)
             finally:
                 self.watching = False
 
-    async def _take_up(self, paths: list[str]) -> None:
+    async def take_up(self, paths: list[str]) -> None:
+        """Reads what hints may be about, whatever kind of change they tell of, and by whichever path."""
         self._canary.listen(paths)
-        hints = [path[len(self._prefix) : -5] for path in paths if path.endswith(".json")]
-        await self.reader.refresh_all(filter(is_id, hints))
+        names = [path.rpartition(os.sep)[2] for path in paths]  # a link may stand in the path, and not in the hint
+        hints = {name[:-5] for name in names if name.endswith(".json") and is_id(name[:-5])}
+        spelled = {self.spelled(id) for id in hints}
+        await self.reader.refresh_all(spelled)
+        renamed = hints - spelled and self.reader.names.changed()
+        if renamed or self.tasks.name in names:  # a hint about the folder itself: something in it
+            self._kick.set()
         if len(hints) < len(paths) and identity_of(self.tasks) != self._identity:
             self._moved.set()
 

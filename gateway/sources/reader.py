@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.histogram import Histogram
-from gateway.sources.files import Signature, read
+from gateway.sources.files import Signature, read, stat_of
+from gateway.sources.names import Names
+from gateway.sources.sharing import is_locked
 from gateway.store import Event, Kind, Store
-from gateway.tasks import MAX_BYTES, NotATaskError, Task, parse
+from gateway.tasks import LOCKED, MAX_BYTES, UNREADABLE, NotATaskError, Task, parse
 
 log = logging.getLogger("gateway.folder")
 
@@ -47,11 +49,15 @@ class Reader:
         self._publish = publish
         self._torn: dict[str, Torn] = {}
         self.seen: dict[str, Signature] = {}
-        """Every task file there is."""
+        """Every task file there is, in the spelling on disk."""
+        self.names = Names(folder, self.seen)
         self.unsettled: set[str] = set()
         """Those of which stat cannot tell a further write."""
         self.torn = 0
         """Reads that found a file not whole."""
+        self._current: set[str] = set()  # read in this turn of the loop
+        self.reads = 0
+        """Files that were opened."""
         self.latency = Histogram()
         """From a file's time stamp to its event, in seconds, once what was there before has been `caught_up` with."""
         self.caught_up = False
@@ -59,38 +65,45 @@ class Reader:
     def look(self, id: str) -> Event | None:
         """What a task is now, seen with one stat where that is enough; None if it has no file.
 
-        An INVALID at offset 0 is a file that may yet turn out whole: it is being tried again.
+        It is told by the spelling on disk. An INVALID at offset 0 is a file that may yet turn out whole: it is being
+        tried again.
         """
+        own = self.names.spelled(id)
+        if own is None:
+            return None
+        id = own
         try:
-            found = os.lstat(self._path(id))
+            found = stat_of(self._path(id))
         except FileNotFoundError:
-            self._absent(id)
+            self.absent(id)
             return None
         except OSError:
             return self.refresh(id)
-        if self.seen.get(id) == Signature.of(found) and id not in self.unsettled:
+        if found.same(self.seen.get(id)) and (id not in self.unsettled or id in self._current):
             known = self._store.fault(id) or self._store.get(id)
             if known:
                 return known
         return self.refresh(id)
 
     def refresh(self, id: str) -> Event | None:
-        """Reads a task's file, and publishes what is new in it."""
+        """Reads the file of that spelling, and publishes what is new in it."""
+        self.reads += 1
         try:
             signature, body = read(self._path(id), MAX_BYTES + 1)
         except (FileNotFoundError, NotADirectoryError):
-            self._absent(id)
+            self.absent(id)
             return None
         except OSError as error:
-            self.seen.setdefault(id, UNREAD)
+            self._saw(id, self.seen.get(id, UNREAD))
             self.unsettled.add(id)  # the next reconciliation tries again
-            return self._broken(id, None, f"unreadable: {error.strerror}")
+            return self._broken(id, None, LOCKED if is_locked(error) else f"{UNREADABLE}: {error.strerror}")
         if signature is None:  # a folder, a link, a pipe
-            self._absent(id)
+            self.absent(id)
             return None
-        changed = self.seen.get(id) != signature or id in self.unsettled or id in self._torn
-        self.seen[id] = signature
+        changed = not signature.same(self.seen.get(id)) or id in self.unsettled or id in self._torn
+        self._saw(id, signature)
         (self.unsettled.discard if signature.settled() else self.unsettled.add)(id)
+        self._read_now(id)
         if len(body) > MAX_BYTES:
             return self._invalid(id, "larger than 64 KB", still=None)
         try:
@@ -109,11 +122,29 @@ class Reader:
     def _path(self, id: str) -> str:
         return f"{self._prefix}{id}.json"
 
-    def _absent(self, id: str) -> None:
+    def _read_now(self, id: str) -> None:
+        """What is served in this turn of the loop was asked for before it began: it need not be read once more."""
+        if not self._current:
+            asyncio.get_running_loop().call_soon(self._current.clear)
+        self._current.add(id)
+
+    def _saw(self, id: str, signature: Signature) -> None:
+        new = id not in self.seen
+        self.seen[id] = signature
+        if new:
+            self.names.learn((id,))
+
+    def absent(self, id: str) -> None:
+        """No file is spelled so."""
         self._mended(id)
         self.unsettled.discard(id)
         if self.seen.pop(id, None):  # else it may be another source's task
+            self.names.drop(id)
             self._publish(self._store.remove(id))
+
+    def tries(self, id: str) -> bool:
+        """Whether a file could not be read so far, and is tried again."""
+        return id in self._torn
 
     def _mended(self, id: str) -> None:
         if (torn := self._torn.pop(id, None)) and torn.timer:
