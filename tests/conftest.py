@@ -25,6 +25,7 @@ EXTENDED = frozenset(
         *("test_page", "test_access_page", "test_engines"),  # browsers
         *("test_proxies", "test_http2", "test_upstream", "test_poll_to_push", "test_fair_backend"),  # other servers
         *("test_faults", "test_fuzz", "test_flood", "test_flood_random", "test_model", "test_scale", "test_storm"),
+        *("test_names",),  # a file system of our own
         *("test_image", "test_package", "test_bench", "test_supervised", "test_socket_activation"),  # what is shipped
     }
 )

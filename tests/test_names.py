@@ -38,6 +38,8 @@ def mounted(scratch: Path, *options: str) -> Iterator[Path]:
     require("fusermount3")
     if not importlib.util.find_spec("mfusepy"):
         (pytest.fail if CI else pytest.skip)("mfusepy is not installed")
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        pytest.skip("FUSE cannot be used here")
     kept, mount = scratch / "kept", scratch / "mounted"
     (kept / "Tasks").mkdir(parents=True, exist_ok=True)
     mount.mkdir(exist_ok=True)
