@@ -89,7 +89,7 @@ def comes_back(one: Gateway, file: Path, part: str) -> None:
     ("part", "module", "name", "method", "options"),
     [
         ("comparison", "gateway.sources.folder", "Folder", "reconcile", ["--reconcile", "0.2"]),
-        ("watch", "gateway.sources.folder", "Folder", "_take_up", []),
+        ("watch", "gateway.sources.folder", "Folder", "take_up", []),
         ("beat", "gateway.hub", "Hub", "beat", []),
         ("server", "uvicorn", "Server", "on_tick", []),
     ],
