@@ -3,6 +3,7 @@
 import hashlib
 import math
 import re
+import unicodedata
 
 import msgspec
 
@@ -86,6 +87,12 @@ def is_name(text: str) -> bool:
 def is_space(text: str) -> bool:
     """Whether `text` can be the namespace of a backend."""
     return bool(_SPACE.fullmatch(text))
+
+
+def fold(name: str) -> str:
+    """The same for all spellings that some file system takes for one name; also for a few that none does."""
+    whole = unicodedata.normalize("NFD", name).upper().casefold()
+    return unicodedata.normalize("NFD", whole)
 
 
 def looks_generated(id: str) -> bool:

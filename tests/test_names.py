@@ -16,8 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.access.minting import mint
-from gateway.sources.names import Names, fold
+from gateway.client import SyncClient
+from gateway.sources.names import Names
 from gateway.store import Kind
+from gateway.tasks import fold
 from tests.harness import CI, Gateway, flat, require, until
 from tests.test_folder import put, running
 
@@ -207,6 +209,15 @@ def test_streams_of_other_spellings(tasks: Path) -> None:
         for events in (everything, some, single):
             said = json.loads(next(events).data)
             assert said.get("payload", said)["id"] == "MiXed"
+
+
+def test_clients_that_name_it_otherwise_see_its_end(tasks: Path) -> None:
+    put(tasks, "MiXed", 100, "success")
+    with Gateway(data=tasks.parent) as one:
+        assert SyncClient(one.url).wait("MIXED").id == "MiXed"
+        argv = [sys.executable, "-m", "gateway", "watch", "--url", one.url, "mixed"]
+        done = subprocess.run(argv, capture_output=True, check=False, timeout=60)
+        assert (done.returncode, b"mixed" in done.stdout) == (0, True), done
 
 
 def test_a_stream_waits_for_a_task_in_another_spelling(tasks: Path) -> None:

@@ -18,7 +18,7 @@ from gateway.client.remote import Remote
 from gateway.dialects import item
 from gateway.sources.answers import AnswerError, NotHereError, order_for, read, url_of
 from gateway.sources.pace import Pace
-from gateway.tasks import spellings
+from gateway.tasks import fold, spellings
 
 AGAIN = 60.0
 """Seconds after which a stream is asked for once more."""
@@ -151,7 +151,7 @@ class Polling:
             tasks = msgspec.json.decode(body, type=_Collection).payload.tasks if response.status_code == 200 else None
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             tasks = None
-        found = [task for task in tasks or () if task.id in spellings(self._id)]
+        found = [task for task in tasks or () if fold(task.id) in map(fold, spellings(self._id))]
         if tasks is None or (tasks and not found):
             raise NotHereError("has no collection of tasks")
         return found[0] if found else None

@@ -11,16 +11,10 @@ import unicodedata
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from gateway.tasks import is_id
+from gateway.tasks import fold, is_id
 
 SETTLES = 50_000_000
 """Nanoseconds within which two changes of a folder may have the same time."""
-
-
-def fold(name: str) -> str:
-    """The same for all spellings that some file system takes for one; also for a few that none does."""
-    whole = unicodedata.normalize("NFD", name).upper().casefold()
-    return unicodedata.normalize("NFD", whole)
 
 
 class Names:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from gateway.tasks import spellings
+from gateway.tasks import fold, spellings
 from gateway.watch.display import Display
 from gateway.watch.stream import News, State
 
@@ -27,6 +27,7 @@ class Watched:
             names = spellings(id)
             if not any(name in self._names for name in names):
                 self._names |= dict.fromkeys(names, id)
+        self._folded = {fold(name): id for name, id in self._names.items()}  # of a folder that takes them for one
         self.ids = list(dict.fromkeys(self._names.values()))
         self._display, self._ended = display, ended
         self._states: dict[str, str] = {}  # running, invalid; of the given ids also completed, error, unknown
@@ -47,7 +48,7 @@ class Watched:
 
     def take(self, news: News, now: float) -> None:
         self._display.news(news)
-        key = self._names.get(news.id, news.id)
+        key = self._names.get(news.id) or self._folded.get(fold(news.id), news.id)
         match news.kind:
             case "task" if news.state:
                 self._present(key)

@@ -1,7 +1,8 @@
 """`python -m tests.windows`: the tests that concern Windows, run by a Python for Windows under Wine.
 
 They are those of the pure core, and those that start real gateways on real files: there both are Windows processes.
-What is given is given to pytest in place of that. Exits as pytest does; with 0 where no such Python can be had.
+What is given goes to pytest; files in it stand in place of those. Exits as pytest does, and with 0 where there can be
+no such Python.
 """
 
 import subprocess
@@ -18,9 +19,9 @@ PYTEST = ("-m", "pytest", "--noconftest", "-p", "no:cacheprovider", "-o", "timeo
 def main(*given: str) -> int:
     if setup.main():
         return 0
-    tests = given or [f"tests/test_{name}.py" for name in CORE + REAL]
+    tests = [] if any(".py" in one for one in given) else [f"tests/test_{name}.py" for name in CORE + REAL]
     env = environment(CI="true", COLUMNS="120")  # hypothesis draws the same each time there, and has no deadline
-    argv = [*PYTHON, *PYTEST, *tests]
+    argv = [*PYTHON, *PYTEST, *tests, *given]
     with subprocess.Popen(
         argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, cwd=CHECKOUT
     ) as process:

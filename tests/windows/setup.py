@@ -160,7 +160,10 @@ def _step(name: str, make: Callable[[], None]) -> None:
 
 
 def _ran(argv: list[str], env: dict[str, str] | None = None) -> None:
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=600, env=env)
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=600, env=env)
+    except subprocess.TimeoutExpired:
+        raise UnavailableError(f"{argv[0]} does not end") from None
     if done.returncode:
         said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
         raise UnavailableError(f"{argv[0]} fails: {said[-1] if said else done.returncode}")
