@@ -106,6 +106,8 @@ class Socket(Stream):
         super().__init__(transport, open)
 
     def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():  # what came with the handshake is passed on when the client may have left
+            return
         if self._intake is None:
             self._parser = Parser(SERVER, state=State.OPEN, max_size=self._max_size)
             self._intake = Intake(self.transport, self._take, asyncio.get_running_loop(), blocked=self.full)
