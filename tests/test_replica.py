@@ -14,6 +14,7 @@ from gateway.sources.replica import Change, Replica
 from gateway.store import Event, Kind, Store
 from gateway.subscription import Subscription
 from gateway.wire import Copies, Ndjson
+from tests.harness import CI
 from tests.test_hub import Reader
 from tests.test_store import task
 
@@ -209,7 +210,7 @@ class Model(RuleBasedStateMachine):
             client.take()
 
 
-Model.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+Model.TestCase.settings = settings(max_examples=500 if CI else 150, stateful_step_count=40, deadline=None)
 TestModel = Model.TestCase
 
 

@@ -8,6 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from gateway.store import Event, Kind, Store, size_of
 from gateway.tasks import Task, parse
+from tests.harness import CI
 
 IDS = st.sampled_from("abcdef")
 
@@ -113,7 +114,7 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 TestStore = StoreMachine.TestCase
-EXAMPLES = 2_000 if os.environ.get("FULL") else 300
+EXAMPLES = 2_000 if os.environ.get("FULL") or CI else 300
 TestStore.settings = settings(max_examples=EXAMPLES, stateful_step_count=40, deadline=None)
 
 
